@@ -1,0 +1,183 @@
+"""CocoIndex keeps derived data in step with its sources.
+
+Write ordinary Python that says what a target should contain, as a function of sources. The
+engine works out what changed since the last run, recomputes only that, and applies the
+smallest set of inserts, updates and deletes, safely across crashes::
+
+    import cocoindex as coco
+
+    app = coco.App("hello", main)
+    app.update_blocking()
+"""
+
+from cocoindex.callables.batching import RetryWithSmallerBatch
+from cocoindex.callables.decorator import fn
+from cocoindex.callables.propagate import logic_propagated_to_callers, logic_tracked
+from cocoindex.callables.runner import Runner
+from cocoindex.core.deadline import check_cancellation, timeout
+from cocoindex.core.keys import StableKey, Symbol
+from cocoindex.core.memo_key import (
+    NotMemoKeyable,
+    memo_fingerprint,
+    register_memo_key_function,
+    register_not_memo_keyable,
+)
+from cocoindex.core.paths import ROOT_PATH, StablePath
+from cocoindex.core.sentinels import (
+    NON_EXISTENCE,
+    MemoStateOutcome,
+    NonExistenceType,
+    is_non_existence,
+)
+from cocoindex.core.serde import serialize_by_pickle, unpickle_safe
+from cocoindex.engine.app import App, AppConfig, DropHandle, UpdateHandle, show_progress
+from cocoindex.engine.context_access import use_context
+from cocoindex.engine.context_values import ContextKey, ContextProvider
+from cocoindex.engine.declare import declare_target_state, declare_target_state_with_child
+from cocoindex.engine.environment import Environment
+from cocoindex.engine.exception_handlers import (
+    ExceptionContext,
+    ExceptionHandler,
+    exception_handler,
+)
+from cocoindex.engine.function import LogicTracking
+from cocoindex.engine.groups import StatsGroupHandle, stats_group
+from cocoindex.engine.guard import DeletionGuard
+from cocoindex.engine.lifespan import (
+    EnvironmentBuilder,
+    LifespanFn,
+    default_env,
+    lifespan,
+    runtime,
+    start,
+    start_blocking,
+    stop,
+    stop_blocking,
+)
+from cocoindex.engine.mount import (
+    ComponentMountHandle,
+    map,
+    mount,
+    mount_each,
+    mount_target,
+    use_mount,
+)
+from cocoindex.engine.providers import (
+    PendingTargetStateProvider,
+    TargetStateProvider,
+    TargetStatesProvider,
+    register_root_target_states_provider,
+)
+from cocoindex.engine.scope import (
+    ComponentContext,
+    ComponentSubpath,
+    component_subpath,
+    get_component_context,
+)
+from cocoindex.engine.settings import LmdbSettings, Settings
+from cocoindex.engine.stats import ComponentStats, UpdateSnapshot, UpdateStats, UpdateStatus
+from cocoindex.engine.targets import (
+    ChildSlot,
+    ChildTargetDef,
+    TargetActionSink,
+    TargetHandler,
+    TargetReconcileOutput,
+    TargetState,
+)
+from cocoindex.engine.typestate import MaybePendingS, PendingS, ResolvedS, ResolvesTo
+from cocoindex.engine.user_state import StateHandle, use_state
+from cocoindex.errors import (
+    CocoIndexError,
+    DeadlineExceededError,
+    DeletionsWithheldError,
+    TransientError,
+)
+
+__version__ = "2.0.0a1"
+
+__all__ = [
+    "NON_EXISTENCE",
+    "ROOT_PATH",
+    "App",
+    "AppConfig",
+    "ChildSlot",
+    "ChildTargetDef",
+    "CocoIndexError",
+    "ComponentContext",
+    "ComponentMountHandle",
+    "ComponentStats",
+    "ComponentSubpath",
+    "ContextKey",
+    "ContextProvider",
+    "DeadlineExceededError",
+    "DeletionGuard",
+    "DeletionsWithheldError",
+    "DropHandle",
+    "Environment",
+    "EnvironmentBuilder",
+    "ExceptionContext",
+    "ExceptionHandler",
+    "LifespanFn",
+    "LmdbSettings",
+    "LogicTracking",
+    "MaybePendingS",
+    "MemoStateOutcome",
+    "NonExistenceType",
+    "NotMemoKeyable",
+    "PendingS",
+    "PendingTargetStateProvider",
+    "ResolvedS",
+    "ResolvesTo",
+    "RetryWithSmallerBatch",
+    "Runner",
+    "Settings",
+    "StableKey",
+    "StablePath",
+    "StateHandle",
+    "StatsGroupHandle",
+    "Symbol",
+    "TargetActionSink",
+    "TargetHandler",
+    "TargetReconcileOutput",
+    "TargetState",
+    "TargetStateProvider",
+    "TargetStatesProvider",
+    "TransientError",
+    "UpdateHandle",
+    "UpdateSnapshot",
+    "UpdateStats",
+    "UpdateStatus",
+    "check_cancellation",
+    "component_subpath",
+    "declare_target_state",
+    "declare_target_state_with_child",
+    "default_env",
+    "exception_handler",
+    "fn",
+    "get_component_context",
+    "is_non_existence",
+    "lifespan",
+    "logic_propagated_to_callers",
+    "logic_tracked",
+    "map",
+    "memo_fingerprint",
+    "mount",
+    "mount_each",
+    "mount_target",
+    "register_memo_key_function",
+    "register_not_memo_keyable",
+    "register_root_target_states_provider",
+    "runtime",
+    "serialize_by_pickle",
+    "show_progress",
+    "start",
+    "start_blocking",
+    "stats_group",
+    "stop",
+    "stop_blocking",
+    "timeout",
+    "unpickle_safe",
+    "use_context",
+    "use_mount",
+    "use_state",
+]

@@ -1,0 +1,192 @@
+"""The identity of a call: who is called, with which arguments."""
+
+from __future__ import annotations
+
+import inspect
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from cocoindex.callables.identity import Identity
+from cocoindex.core.canonical import SCALARS, WRITERS, Canon, StateFn
+from cocoindex.core.fingerprint import Domain
+from cocoindex.core.memo_key import canonical_form
+from cocoindex.engine.function import CallKey
+from cocoindex.errors import UsageTypeError, UsageValueError
+
+__all__ = ["CallKeys", "MemoKey"]
+
+MemoKey = Mapping[str, Callable[[Any], Any] | None]
+
+_argument_digest: Final = Domain("coco.argument").digest
+_call_digest: Final = Domain("coco.call").digest
+
+
+def _position(index: int) -> bytes:
+    return struct.pack(">cI", b"p", index)
+
+
+_POSITIONS: Final = tuple(_position(index) for index in range(32))
+
+
+class _Argument(NamedTuple):
+    """One argument that counts: how it was passed, its label, its value."""
+
+    slot: bytes
+    label: str
+    value: object
+
+
+class CallKeys:
+    """Computes the keys of calls of one function."""
+
+    __slots__ = ("_custom", "_identity", "_labels", "_name")
+
+    def __init__(
+        self, fn: Callable[..., Any], identity: Identity, name: str, memo_key: MemoKey | None
+    ) -> None:
+        """Raises ``ValueError`` or ``TypeError`` if ``memo_key`` doesn't fit ``fn``."""
+        self._identity = identity
+        self._name = name
+        self._custom = _CustomKey(fn, name, memo_key) if memo_key else None
+        self._labels = _positional_labels(fn)
+
+    def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
+        """The key of one call.
+
+        Raises:
+            TypeError: an argument can't be keyed; the message names it.
+        """
+        identity = self._identity.digest()
+        parts = [("function", identity[:8])]
+        states: list[StateFn] = []
+        out = bytearray(identity)
+        if self._custom is not None:
+            arguments: Iterable[tuple[bytes, str, Any]] = self._custom.arguments(args, kwargs)
+        elif kwargs:
+            arguments = self._plain_arguments(args, kwargs)
+        else:
+            arguments = zip(_POSITIONS, self._labels, args, strict=False)
+            if len(args) > len(self._labels):
+                arguments = self._plain_arguments(args, kwargs)
+        label = ""
+        try:
+            for slot, label, value in arguments:
+                form = bytearray()
+                cls = type(value)
+                scalar = SCALARS.get(cls)
+                if scalar is not None:
+                    scalar(form, value, _NO_CANON)
+                else:
+                    WRITERS[cls](form, value, Canon(states))
+                digest = _argument_digest(form)
+                out += slot
+                out += digest
+                parts.append((label, digest[:8]))
+        except UsageTypeError as error:
+            raise UsageTypeError(f"argument {label!r} of {self._name}(): {error}") from error
+        return CallKey(_call_digest(out), tuple(parts), tuple(states))
+
+    def _plain_arguments(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Iterable[_Argument]:
+        known = len(self._labels)
+        for index, value in enumerate(args):
+            label = self._labels[index] if index < known else f"*args[{index - known}]"
+            yield _Argument(_position(index), label, value)
+        for name in sorted(kwargs):
+            yield _Argument(_keyword(name), name, kwargs[name])
+
+
+_NO_CANON: Final = Canon(None)  # scalars don't look at it
+
+
+def _keyword(name: str) -> bytes:
+    return b"k" + canonical_form(name)
+
+
+def _positional_labels(fn: Callable[..., Any]) -> tuple[str, ...]:
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    labels: tuple[str, ...] = () if code is None else code.co_varnames[: code.co_argcount]
+    return labels[: len(_POSITIONS)]
+
+
+class _CustomKey:
+    """Arguments as ``memo_key`` changes them."""
+
+    def __init__(self, fn: Callable[..., Any], name: str, memo_key: MemoKey) -> None:
+        parameters = inspect.signature(fn).parameters
+        _check_memo_key(memo_key, parameters, name)
+        self._rules = dict(memo_key)
+        self._name = name
+        kinds = inspect.Parameter
+        self._positional = [
+            p.name
+            for p in parameters.values()
+            if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+        ]
+        self._named = {
+            p.name
+            for p in parameters.values()
+            if p.kind in (kinds.KEYWORD_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+        }
+        self._rest = _name_of(parameters, kinds.VAR_POSITIONAL)
+        self._extra = _name_of(parameters, kinds.VAR_KEYWORD)
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterable[_Argument]:
+        known = len(self._positional)
+        for index, (name, value) in enumerate(zip(self._positional, args, strict=False)):
+            yield from self._one(_position(index), name, value)
+        rest = self._whole(self._rest, args[known:], tuple)
+        for index, value in enumerate(rest):
+            yield _Argument(_position(known + index), f"{self._rest}[{index}]", value)
+        extra = {name: value for name, value in kwargs.items() if name not in self._named}
+        for name in sorted(kwargs.keys() - extra.keys()):
+            yield from self._one(_keyword(name), name, kwargs[name])
+        for name, value in sorted(self._whole(self._extra, extra, dict).items(), key=_first):
+            yield _Argument(b"e" + _keyword(name), name, value)
+
+    def _one(self, slot: bytes, name: str, value: Any) -> Iterable[_Argument]:
+        if name not in self._rules:
+            yield _Argument(slot, name, value)
+        elif (rule := self._rules[name]) is not None:
+            yield _Argument(slot, name, rule(value))
+
+    def _whole(self, name: str | None, value: Any, kind: type) -> Any:
+        """``*args`` or ``**kwargs``, changed as one value."""
+        if not value or name not in self._rules or name is None:
+            return value
+        rule = self._rules[name]
+        if rule is None:
+            return kind()
+        changed = rule(value)
+        if not isinstance(changed, kind):
+            raise UsageTypeError(
+                f"memo_key[{name!r}] for {self._name}() must return a {kind.__name__}, "
+                f"not {type(changed).__name__}"
+            )
+        return changed
+
+
+def _first(pair: tuple[str, Any]) -> str:
+    return pair[0]
+
+
+def _name_of(parameters: Mapping[str, inspect.Parameter], kind: Any) -> str | None:
+    return next((p.name for p in parameters.values() if p.kind is kind), None)
+
+
+def _check_memo_key(
+    memo_key: MemoKey, parameters: Mapping[str, inspect.Parameter], name: str
+) -> None:
+    unknown = [param for param in memo_key if param not in parameters]
+    if unknown:
+        raise UsageValueError(
+            f"Unknown memo_key parameter(s) for {name}(): {', '.join(map(str, unknown))}"
+        )
+    for param, rule in memo_key.items():
+        if rule is not None and not callable(rule):
+            raise UsageTypeError(
+                f"memo_key[{param!r}] for {name}() must be a callable or None, "
+                f"not {type(rule).__name__}"
+            )

@@ -1,0 +1,302 @@
+"""A decorated function as the engine runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Any, Final, NamedTuple
+
+from cocoindex.callables.batching import BatchBody, BatchQueue
+from cocoindex.callables.call_key import CallKeys, MemoKey
+from cocoindex.callables.identity import Identity, Logic, full_name
+from cocoindex.callables.results import ResultCodec
+from cocoindex.callables.runner import RawBody, Runner, raw_bodies
+from cocoindex.engine.function import (
+    CallKey,
+    LogicTracking,
+    display_name,
+    is_async_callable,
+)
+from cocoindex.errors import UsageTypeError, UsageValueError
+
+__all__ = ["BoundFunction", "DecoratedFunction", "Options"]
+
+
+class Options(NamedTuple):
+    """What ``@coco.fn(...)`` was given; see there."""
+
+    memo: bool = False
+    memo_key: MemoKey | None = None
+    version: int | None = None
+    logic_tracking: LogicTracking = "full"
+    deps: object = None
+    batching: bool = False
+    max_batch_size: int | None = None
+    runner: Runner | None = None
+
+
+class DecoratedFunction:
+    """Implements ``engine.function.Function`` for one decorated function.
+
+    Attributes:
+        raw: the user's function.
+        handle: the decorated object, which users and runners hold.
+        is_identity: set by the package's own functions that allocate ids.
+    """
+
+    __slots__ = (
+        "_codec",
+        "_keys",
+        "_logic",
+        "_queue",
+        "full_name",
+        "handle",
+        "identity",
+        "is_async",
+        "is_identity",
+        "logic_tracking",
+        "memo",
+        "name",
+        "options",
+        "raw",
+        "raw_is_async",
+    )
+
+    def __init__(self, raw: Callable[..., Any], options: Options, *, is_async: bool) -> None:
+        self.raw = raw
+        self.handle: Any = None
+        self.options = options
+        self.name: str = display_name(raw)
+        self.full_name = full_name(raw)
+        self.raw_is_async = is_async_callable(raw)
+        self.is_async: bool = is_async
+        self.is_identity: bool = False
+        self.memo: bool = options.memo
+        self.logic_tracking: LogicTracking = options.logic_tracking
+        _check_options(options)
+        self.identity = Identity(raw)
+        self._keys = CallKeys(raw, self.identity, self.full_name, options.memo_key)
+        self._codec = ResultCodec(raw, self.full_name, batched=options.batching)
+        self._queue = BatchQueue() if options.batching and options.runner is None else None
+        self._logic: Logic | None = None
+        if options.logic_tracking is not None:
+            self._logic = Logic(
+                self.identity, options.logic_tracking, options.version, options.deps
+            )
+
+    def as_async(self) -> DecoratedFunction:
+        """The same function, awaited: it shares identity, logic and memos with this one."""
+        twin = DecoratedFunction.__new__(DecoratedFunction)
+        for name in DecoratedFunction.__slots__:
+            setattr(twin, name, getattr(self, name))
+        twin.is_async = True
+        return twin
+
+    def logic(self) -> bytes | None:
+        return None if self._logic is None else self._logic.logic()
+
+    def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
+        return self._keys.key(args, kwargs)
+
+    def encode_result(self, value: Any) -> bytes:
+        return self._codec.encode(value)
+
+    def decode_result(self, payload: bytes) -> Any:
+        return self._codec.decode(payload)
+
+    # Running the body
+
+    def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run the body; a method that is called on its class gets its instance in ``args``."""
+        if self._is_simple():
+            return self._invoke_here(args, kwargs)
+        if args and self._is_method():
+            return self.invoke_on(args[0], args[1:], kwargs)
+        return self.invoke_on(None, args, kwargs)
+
+    def invoke_on(self, instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run the body of a method (of a function, if ``instance`` is None)."""
+        if self._is_simple():
+            return self._invoke_here(_with(instance, args), kwargs)
+        if self.options.batching:
+            return self._invoke_batched(instance, args, kwargs)
+        return self._invoke_in_runner(instance, args, kwargs)
+
+    def _is_simple(self) -> bool:
+        if raw_bodies.active:
+            return not self.options.batching
+        return not self.options.batching and self.options.runner is None
+
+    def _is_method(self) -> bool:
+        code = getattr(self.raw, "__code__", None)
+        first = code.co_varnames[:1] if code is not None and code.co_argcount else ()
+        return first in (("self",), ("cls",)) and "." in self.name
+
+    def _invoke_here(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if self.raw_is_async or not self.is_async:
+            return self.raw(*args, **kwargs)
+        if raw_bodies.active:
+            return _immediate(self.raw, args, kwargs)
+        return asyncio.to_thread(self.raw, *args, **kwargs)
+
+    def _invoke_in_runner(
+        self, instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Awaitable[Any]:
+        runner = self.options.runner
+        assert runner is not None
+        body = RawBody(self.handle, instance)
+        if self.raw_is_async:
+            return runner.run(body, *args, **kwargs)
+        return runner.run_sync_fn(body, *args, **kwargs)
+
+    def _invoke_batched(
+        self, instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Awaitable[Any]:
+        item, extra, extra_kwargs = self._split_item(args, kwargs)
+        body = BatchBody(
+            self.full_name,
+            self._batch_runner(instance, extra, extra_kwargs),
+            self.raw_is_async,
+            self.options.max_batch_size,
+        )
+        key = (id(self.identity), id(instance), _group_key(extra, extra_kwargs))
+        if raw_bodies.active:
+            return _batch_of_one(body, item)
+        queue = self._queue
+        if queue is None:
+            assert self.options.runner is not None
+            queue = self.options.runner.get_queue()
+        return queue.submit(key, body, item)
+
+    def _split_item(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+        if args:
+            return args[0], args[1:], kwargs
+        name = self._item_name()
+        if name is None or name not in kwargs:
+            raise UsageValueError(
+                f"{self.full_name}() is batched: it takes one input item as its first argument"
+            )
+        rest = {key: value for key, value in kwargs.items() if key != name}
+        return kwargs[name], (), {**rest, _ITEM: name}
+
+    def _item_name(self) -> str | None:
+        names = list(inspect.signature(self.raw).parameters)
+        names = names[1:] if self._is_method() else names
+        return names[0] if names else None
+
+    def _batch_runner(
+        self, instance: object, extra: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Callable[[list[Any]], Awaitable[Any]]:
+        named = dict(kwargs)
+        name = named.pop(_ITEM, None)
+
+        def run(items: list[Any]) -> Awaitable[Any]:
+            keywords = named if name is None else {**named, name: items}
+            positional = extra if name is not None else (items, *extra)
+            if self.options.runner is not None and not raw_bodies.active:
+                return self._invoke_in_runner(instance, positional, keywords)
+            return self._await_here(_with(instance, positional), keywords)
+
+        return run
+
+    async def _await_here(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        result = self._invoke_here(args, kwargs)
+        return await result
+
+
+_ITEM: Final = "\0item"  # no keyword: under which name the batched argument was passed
+
+
+def _with(instance: object, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return args if instance is None else (instance, *args)
+
+
+async def _immediate(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    return fn(*args, **kwargs)
+
+
+async def _batch_of_one(body: BatchBody, item: Any) -> Any:
+    return (await body.run([item]))[0]
+
+
+def _group_key(extra: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Hashable:
+    return (
+        tuple([_argument_key(value) for value in extra]),
+        tuple([(name, _argument_key(kwargs[name])) for name in sorted(kwargs)]),
+    )
+
+
+def _argument_key(value: Any) -> Hashable:
+    try:
+        hash(value)
+    except TypeError:
+        # Alive while its calls wait: the group's body holds it.
+        return ("id", id(value))
+    return (type(value), value)
+
+
+def _check_options(options: Options) -> None:
+    if options.logic_tracking not in ("full", "self", "deep", None):
+        raise UsageValueError(
+            f'logic_tracking must be "full", "self", "deep" or None, not {options.logic_tracking!r}'
+        )
+    if options.deps is not None and options.logic_tracking is None:
+        raise UsageValueError(
+            "deps= requires logic_tracking: with logic_tracking=None the function's logic is not "
+            "tracked, so deps would be ignored"
+        )
+    size = options.max_batch_size
+    if size is not None and size < 1:
+        raise UsageValueError(f"max_batch_size must be at least 1, not {size!r}")
+    if options.runner is not None and not isinstance(options.runner, Runner):
+        raise UsageTypeError(f"runner must be a coco.Runner, not {type(options.runner).__name__}")
+
+
+class BoundFunction:
+    """A decorated function with its first argument, as a method has."""
+
+    __slots__ = ("function", "instance")
+
+    def __init__(self, function: DecoratedFunction, instance: object) -> None:
+        self.function = function
+        self.instance = instance
+
+    @property
+    def name(self) -> str:
+        return self.function.name
+
+    @property
+    def is_async(self) -> bool:
+        return self.function.is_async
+
+    @property
+    def memo(self) -> bool:
+        return self.function.memo
+
+    @property
+    def logic_tracking(self) -> LogicTracking:
+        return self.function.logic_tracking
+
+    @property
+    def is_identity(self) -> bool:
+        return self.function.is_identity
+
+    def logic(self) -> bytes | None:
+        return self.function.logic()
+
+    def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
+        return self.function.call_key((self.instance, *args), kwargs)
+
+    def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return self.function.invoke_on(self.instance, args, kwargs)
+
+    def encode_result(self, value: Any) -> bytes:
+        return self.function.encode_result(value)
+
+    def decode_result(self, payload: bytes) -> Any:
+        return self.function.decode_result(payload)

@@ -1,0 +1,1 @@
+"""The command line, ``cocoindex`` or ``python -m cocoindex``. The only room that prints."""

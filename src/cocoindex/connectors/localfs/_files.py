@@ -1,0 +1,183 @@
+"""Writing one file in one step, and removing one entry."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from cocoindex.connectors.localfs._dirs import Dir, os_error
+from cocoindex.connectors.localfs._entries import EntryAction
+from cocoindex.connectors.localfs._temp import remove_leftovers, temp_name
+
+__all__ = ["make_dir", "remove_dir", "remove_entry", "write_file"]
+
+_log = logging.getLogger(__name__)
+
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_ATTEMPTS: Final = 5
+_NOT_EMPTY: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST})
+_sync_content: Final = getattr(os, "fdatasync", os.fsync)
+
+
+def write_file(directory: Dir, name: str, action: EntryAction) -> None:
+    """Put ``action.content`` under ``name``: whole, or not at all."""
+    content = action.content or b""
+    mode = action.options.mode
+    status = directory.lstat(name)
+    if status is not None:
+        if stat.S_ISDIR(status.st_mode):
+            _make_way(directory, name, action)
+        else:
+            if action.fresh:
+                _check_conflict(directory, name, status, action)
+            if mode is None and stat.S_ISREG(status.st_mode):
+                mode = status.st_mode & 0o777
+    temp = temp_name()
+    try:
+        _write_temp(directory, temp, content, mode, action.options.fsync)
+        _patiently(directory.replace, temp, name)
+    except BaseException:
+        # Whatever stopped the write, the half-written file must not stay.
+        if directory.lstat(temp) is not None:
+            directory.unlink(temp)
+        raise
+
+
+def _write_temp(directory: Dir, temp: str, content: bytes, mode: int | None, sync: bool) -> None:
+    fd = directory.open_file(temp, _CREATE, 0o666 if mode is None else mode)
+    try:
+        written = os.write(fd, content)
+        while written < len(content):
+            written += os.write(fd, memoryview(content)[written:])
+        if mode is not None and hasattr(os, "fchmod"):
+            os.fchmod(fd, mode)  # the process's umask may have taken bits away
+        if sync:
+            _sync_content(fd)
+    finally:
+        os.close(fd)
+
+
+def _make_way(directory: Dir, name: str, action: EntryAction) -> None:
+    """Remove the directory that stands where a file is to be, if it is ours and empty."""
+    if not action.was_dir:
+        raise _os_error(errno.EISDIR, directory, name, "a directory of others is in the way")
+    if not remove_dir(directory, name, purge=action.options.purge_foreign):
+        raise _os_error(
+            errno.ENOTEMPTY,
+            directory,
+            name,
+            "it holds files that this app did not write, so no file can take its place",
+        )
+
+
+def _check_conflict(directory: Dir, name: str, status: os.stat_result, action: EntryAction) -> None:
+    """Look closer at something that stands under a name declared for the first time."""
+    _check_spelling(directory, name)
+    if action.options.on_conflict == "overwrite":
+        return
+    # Equal content may be our own, from an attempt that was cut short.
+    if not _has_content(directory, name, status, action.content or b""):
+        raise _os_error(
+            errno.EEXIST, directory, name, "a file of others is there (on_conflict='error')"
+        )
+
+
+def _check_spelling(directory: Dir, name: str) -> None:
+    """Refuse a name that only a case-insensitive file system takes for another one."""
+    names = directory.names()
+    if name in names:
+        return
+    twin = next((n for n in names if n.casefold() == name.casefold()), None)
+    if twin is not None:
+        raise _os_error(
+            errno.EEXIST,
+            directory,
+            name,
+            f"collides with {twin!r} on this case-insensitive file system",
+        )
+
+
+def _has_content(directory: Dir, name: str, status: os.stat_result, content: bytes) -> bool:
+    if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):
+        return False
+    with open(directory.open_file(name, os.O_RDONLY), "rb") as file:
+        return file.read() == content
+
+
+def make_dir(directory: Dir, name: str, action: EntryAction) -> bool:
+    """Have a directory under ``name``; whether it had to be made."""
+    status = directory.lstat(name)
+    if status is not None and not stat.S_ISDIR(status.st_mode):
+        if not (action.was_file and stat.S_ISREG(status.st_mode)):
+            raise _os_error(
+                errno.ENOTDIR, directory, name, "something else is where a directory is declared"
+            )
+        directory.unlink(name)
+        status = None
+    if status is not None:
+        if action.fresh:
+            _check_spelling(directory, name)
+        return False
+    directory.mkdir(name)
+    return True
+
+
+def remove_entry(directory: Dir, name: str, action: EntryAction) -> bool:
+    """Remove what an earlier record says we put under ``name``; whether anything changed."""
+    status = directory.lstat(name)
+    if status is None:
+        return False
+    is_dir = stat.S_ISDIR(status.st_mode)
+    if is_dir != action.was_dir and is_dir == action.was_file:
+        kind = "directory" if is_dir else "file"
+        _log.warning("%s/%s stays: a %s of others has replaced it", directory.path, name, kind)
+        return False
+    if not is_dir:
+        _patiently(directory.unlink, name)
+        return True
+    if remove_dir(directory, name, purge=action.options.purge_foreign):
+        return True
+    _log.warning(
+        "directory %s/%s stays: it holds files that this app did not write", directory.path, name
+    )
+    return False
+
+
+def remove_dir(directory: Dir, name: str, *, purge: bool = False) -> bool:
+    """Remove a directory if it is empty, or anyway with ``purge``; whether it is gone."""
+    if purge:
+        directory.remove_tree(name)
+        return True
+    for last_try in (False, True):
+        try:
+            directory.rmdir(name)
+            return True
+        except OSError as e:
+            if e.errno not in _NOT_EMPTY:
+                raise
+        if not last_try:
+            with directory.enter(name) as inner:
+                remove_leftovers(inner)
+    return False
+
+
+def _patiently(call: Callable[..., Any], *args: str) -> None:
+    """Repeat while the file is in use, a little later each time."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            call(*args)
+            return
+        except OSError as e:
+            busy = e.errno == errno.EBUSY or getattr(e, "winerror", None) in (5, 32)
+            if not busy or attempt == _ATTEMPTS - 1:
+                raise
+        time.sleep(0.01 * 2**attempt)
+
+
+def _os_error(code: int, directory: Dir, name: str, hint: str) -> OSError:
+    return os_error(code, f"{directory.path}/{name}", hint)

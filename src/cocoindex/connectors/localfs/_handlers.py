@@ -1,0 +1,240 @@
+"""Compares declared files and directories with what is remembered of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+import cocoindex as coco
+from cocoindex.connectors.localfs._entries import (
+    DEFAULTS,
+    DirSpec,
+    EntryAction,
+    EntryRecord,
+    FileSpec,
+    Options,
+    RootKey,
+    Tree,
+    file_place,
+)
+from cocoindex.connectors.localfs._names import parent_of
+from cocoindex.connectors.localfs._observe import observe_entries, observe_roots, page_entries
+from cocoindex.connectors.localfs._writer import apply_actions
+from cocoindex.core.sentinels import NonExistenceType
+
+__all__ = ["EntryHandler", "RootHandler", "sink"]
+
+_log = logging.getLogger(__name__)
+
+_Desired = FileSpec | DirSpec | NonExistenceType
+_Output: TypeAlias = coco.TargetReconcileOutput[EntryAction, EntryRecord, "EntryHandler"]
+_Place = tuple[Tree, str]
+
+
+class EntryHandler(coco.TargetHandler[str, FileSpec | DirSpec, EntryRecord, "EntryHandler"]):
+    """Files and directories of one directory target, by name."""
+
+    __slots__ = ("_declared", "_options", "_path", "_tree")
+
+    def __init__(self, tree: Tree, path: str, options: Options, declared: set[str]) -> None:
+        self._tree = tree
+        self._path = path
+        self._options = options
+        # Shared by all levels below one root, so that no level prunes what another declares.
+        self._declared = declared
+
+    def reconcile(
+        self,
+        key: str,
+        desired: FileSpec | DirSpec | NonExistenceType,
+        prev: Collection[EntryRecord],
+        prev_may_be_missing: bool,
+        /,
+    ) -> coco.TargetReconcileOutput[EntryAction, EntryRecord, EntryHandler] | None:
+        options = self._options
+        if isinstance(desired, FileSpec):
+            if not prev_may_be_missing and _is_written(desired, options.mode, prev):
+                return None
+            return _write(self._place(key), desired, prev, options)
+        if isinstance(desired, DirSpec):
+            tree, path = self._place(key)
+            self._declared.add(path)
+            return _mkdir((tree, path), desired, prev, options, self._declared)
+        if not prev and not prev_may_be_missing:
+            return None
+        levels = key.count("/") if any(record.parents for record in prev) else 0
+        return _delete(self._place(key), prev, options, levels, self._declared)
+
+    def reconcile_children_on_delete(self, key: str, record: EntryRecord, /) -> bool:
+        return _holds_children(record)
+
+    async def observe(
+        self, context_provider: coco.ContextProvider, keys: Iterable[str] | None, /
+    ) -> Mapping[str, Any] | AsyncIterator[Mapping[str, Any]]:
+        """What stands in the directory now; with ``keys=None`` all of it, in pages."""
+        if keys is None:
+            return page_entries(context_provider, self._tree, self._path, self._options)
+        places = {key: self._place(key) for key in keys}
+        return await observe_entries(context_provider, places, self._options)
+
+    def _place(self, key: str) -> _Place:
+        return self._tree, f"{self._path}/{key}" if self._path else key
+
+
+class RootHandler(coco.TargetHandler[RootKey, FileSpec | DirSpec, EntryRecord, EntryHandler]):
+    """Directory targets and single files, by base directory and path."""
+
+    __slots__ = ()
+
+    def reconcile(
+        self,
+        key: RootKey,
+        desired: FileSpec | DirSpec | NonExistenceType,
+        prev: Collection[EntryRecord],
+        prev_may_be_missing: bool,
+        /,
+    ) -> coco.TargetReconcileOutput[EntryAction, EntryRecord, EntryHandler] | None:
+        if isinstance(desired, FileSpec):
+            moved = _moved(key, desired.root, prev)
+            if not (moved or prev_may_be_missing) and _is_written(desired, None, prev):
+                return None
+            place = file_place(key, desired.root)
+            return _write(place, desired, () if moved else prev, DEFAULTS)
+        if isinstance(desired, DirSpec):
+            moved = _moved(key, desired.root, prev)
+            place = Tree(key.base, desired.root or key.path), ""
+            output = _mkdir(place, desired, () if moved else prev, DEFAULTS, set())
+            # What is known of the children concerns the old place.
+            return output._replace(child_invalidation="destructive") if moved else output
+        if not prev and not prev_may_be_missing:
+            return None
+        return self._undeclared(key, prev)
+
+    def _undeclared(self, key: RootKey, prev: Collection[EntryRecord]) -> _Output:
+        root = next((record.root for record in reversed([*prev]) if record.root), None)
+        if any(record.fingerprint is None for record in prev):
+            place = Tree(key.base, root or key.path), ""
+        else:
+            place = file_place(key, root)
+        parents = any(record.parents for record in prev)
+        levels = key.path.count("/") if parents and not os.path.isabs(key.path) else 0
+        return _delete(place, prev, DEFAULTS, levels, set())
+
+    def reconcile_children_on_delete(self, key: RootKey, record: EntryRecord, /) -> bool:
+        return _holds_children(record)
+
+    async def observe(
+        self, context_provider: coco.ContextProvider, keys: Iterable[RootKey] | None, /
+    ) -> Mapping[RootKey, Any]:
+        """What stands at the given places; foreign roots can't be told, so None gives none."""
+        return await observe_roots(context_provider, [RootKey(*key) for key in keys or ()])
+
+
+def _moved(key: RootKey, root: str | None, prev: Collection[EntryRecord]) -> bool:
+    """Whether a path relative to the working directory now means another place; warns."""
+    before = sorted({r.root for r in prev if r.root is not None and r.root != root})
+    if root is None or not before:
+        return False
+    _log.warning(
+        "target %r was at %s and is now at %s, because the working directory is another. It "
+        "is written anew there; the old place is left as it is. Give the path a base_dir to "
+        "make it independent of the working directory.",
+        key.path,
+        ", ".join(before),
+        root,
+    )
+    return True
+
+
+def _is_written(desired: FileSpec, mode: int | None, prev: Collection[EntryRecord]) -> bool:
+    fingerprint = desired.fingerprint
+    for record in prev:
+        if record.fingerprint != fingerprint or record.mode != mode:
+            return False
+    return bool(prev)
+
+
+def _holds_children(record: EntryRecord) -> bool:
+    # With purge=True the directory's own removal takes everything along.
+    return record.fingerprint is None and not record.purge
+
+
+def _write(
+    place: _Place, desired: FileSpec, prev: Collection[EntryRecord], options: Options
+) -> _Output:
+    tree, path = place
+    action = EntryAction(
+        "write",
+        tree,
+        path,
+        options,
+        content=desired.content,
+        create_parents=desired.create_parents,
+        fresh=not prev,
+        was_dir=any(record.fingerprint is None for record in prev),
+    )
+    record = EntryRecord(desired.fingerprint, desired.root, options.mode, desired.create_parents)
+    return coco.TargetReconcileOutput(action, sink, record)
+
+
+def _mkdir(
+    place: _Place,
+    desired: DirSpec,
+    prev: Collection[EntryRecord],
+    inherited: Options,
+    declared: set[str],
+) -> _Output:
+    tree, path = place
+    options = desired.options or inherited
+    action = EntryAction(
+        "mkdir",
+        tree,
+        path,
+        options,
+        create_parents=desired.create_parents,
+        fresh=not prev,
+        was_file=any(record.fingerprint is not None for record in prev),
+        keep=declared,
+    )
+    parents = desired.create_parents and bool(parent_of(path))
+    record = EntryRecord(root=desired.root, parents=parents, purge=options.purge_foreign)
+    return coco.TargetReconcileOutput(action, sink, record)
+
+
+def _delete(
+    place: _Place,
+    prev: Collection[EntryRecord],
+    options: Options,
+    levels: int,
+    declared: set[str],
+) -> _Output:
+    tree, path = place
+    purge = any(record.purge for record in prev)
+    action = EntryAction(
+        "delete",
+        tree,
+        path,
+        options._replace(purge_foreign=True) if purge else options,
+        # Without a readable record either may stand there.
+        was_file=not prev or any(record.fingerprint is not None for record in prev),
+        was_dir=not prev or any(record.fingerprint is None for record in prev),
+        prune=levels,
+        keep=declared,
+    )
+    return coco.TargetReconcileOutput(action, sink, coco.NON_EXISTENCE)
+
+
+def _apply(context_provider: coco.ContextProvider, actions: Collection[EntryAction]) -> None:
+    apply_actions(context_provider, actions)
+
+
+def _child_handler(context_provider: coco.ContextProvider, action: EntryAction) -> EntryHandler:
+    keep = action.keep if isinstance(action.keep, set) else set(action.keep)
+    return EntryHandler(action.tree, action.path, action.options, keep)
+
+
+sink: Final = coco.TargetActionSink[EntryAction, EntryHandler].from_fn(
+    _apply, child_handler=_child_handler
+)

@@ -1,0 +1,342 @@
+"""Applies a batch of changes below directory roots.
+
+Everything here may be repeated: an action that was applied already changes nothing. An action
+that fails does not stop the others; the first failure is raised at the end, so the engine can
+find out by smaller batches whose it was.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Final
+
+from cocoindex.connectors.localfs._dirs import AnyDir, enter, open_root, with_path
+from cocoindex.connectors.localfs._entries import EntryAction, Tree
+from cocoindex.connectors.localfs._files import (
+    make_dir,
+    remove_dir,
+    remove_entry,
+    write_file,
+)
+from cocoindex.connectors.localfs._names import parent_of
+from cocoindex.connectors.localfs._places import Context, locate
+from cocoindex.connectors.localfs._temp import sweep_once
+
+__all__ = ["apply_actions"]
+
+_WORKERS: Final = 32
+_PER_TASK: Final = 16
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+_Group = tuple[Tree, str, list[EntryAction]]
+
+
+def apply_actions(context_provider: Context, actions: Collection[EntryAction]) -> None:
+    """Make, write and remove what ``actions`` say.
+
+    Order: directories, files, removals. A removal that is in the way of one of the others
+    (a file where a directory is to be, or the reverse) comes first.
+
+    Raises:
+        OSError: the first failure, naming the path. All other actions were tried.
+    """
+    batch = _Batch(context_provider, actions)
+    upserts = [a for a in actions if a.op != "delete"]
+    deletes = [a for a in actions if a.op == "delete"]
+    early, late = _split_deletes(upserts, deletes)
+    batch.delete(early)
+    batch.make_dirs(a for a in upserts if a.op == "mkdir")
+    batch.write([a for a in upserts if a.op == "write"])
+    batch.delete(late)
+    batch.sync()
+    if batch.failure is not None:
+        raise batch.failure
+
+
+class _Batch:
+    """One call of the sink."""
+
+    def __init__(self, context_provider: Context, actions: Iterable[EntryAction]) -> None:
+        trees = {action.tree for action in actions}
+        self._roots = {tree: locate(context_provider, tree) for tree in trees}
+        self._touched: set[tuple[Tree, str]] = set()
+        self.failure: OSError | None = None
+
+    def _attempt(self, step: Callable[[EntryAction], None], action: EntryAction) -> None:
+        try:
+            step(action)
+        except OSError as e:
+            if self.failure is None:
+                self.failure = e
+
+    def _touch(self, action: EntryAction, directory: str) -> None:
+        if action.options.fsync:
+            self._touched.add((action.tree, directory))
+
+    # --- directories ---
+
+    def make_dirs(self, actions: Iterable[EntryAction]) -> None:
+        for action in sorted(actions, key=_depth):
+            self._attempt(self._make_dir, action)
+
+    def _make_dir(self, action: EntryAction) -> None:
+        if not action.path:
+            self._make_root(action)
+            return
+        parent, name = _split(action.path)
+        with self._enter(action, parent) as directory:
+            try:
+                made = make_dir(directory, name, action)
+            except OSError as e:
+                raise _named(e, directory, name) from e
+        if made:
+            self._touch(action, parent)
+
+    def _make_root(self, action: EntryAction) -> None:
+        root = self._roots[action.tree]
+        if os.path.isdir(root):
+            return
+        if action.was_file and os.path.isfile(root) and not os.path.islink(root):
+            os.unlink(root)
+        if action.create_parents:
+            os.makedirs(root, exist_ok=True)
+        else:
+            os.mkdir(root)
+        if action.options.fsync:
+            _sync_path(os.path.dirname(os.path.abspath(root)))
+
+    def _enter(self, action: EntryAction, relative: str) -> AnyDir:
+        """Open a directory below the root, making it first if the action says so."""
+        root = self._roots[action.tree]
+        if not action.create_parents:
+            return enter(root, relative)
+        if not relative and not os.path.isdir(root):
+            os.makedirs(root, exist_ok=True)
+        try:
+            return enter(root, relative)
+        except FileNotFoundError:
+            return self._make_parents(action, root, relative)
+
+    def _make_parents(self, action: EntryAction, root: str, relative: str) -> AnyDir:
+        current: AnyDir = open_root(root)
+        above = ""
+        for name in relative.split("/"):
+            with current:
+                try:
+                    if current.lstat(name) is None:
+                        _make_if_missing(current, name)
+                        self._touch(action, above)
+                    current = current.enter(name)
+                except OSError as e:
+                    raise _named(e, current, name) from e
+            above = f"{above}/{name}" if above else name
+        return current
+
+    # --- files ---
+
+    def write(self, actions: list[EntryAction]) -> None:
+        first, twins = _without_twins(actions)
+        groups = _by_directory(first)
+        if len(first) <= _PER_TASK:
+            for group in groups:
+                self._write_group(group)
+        else:
+            tasks = list(_tasks(groups))
+            with ThreadPoolExecutor(min(_WORKERS, len(tasks)), "cocoindex-localfs") as pool:
+                for _ in pool.map(self._write_group, tasks):
+                    pass  # exhausts the iterator, which raises what is no OSError
+        for action in twins:
+            self._write_group((action.tree, parent_of(action.path), [action]))
+
+    def _write_group(self, group: _Group) -> None:
+        _, parent, actions = group
+        try:
+            directory = self._enter(actions[0], parent)
+        except OSError as e:
+            if self.failure is None:
+                self.failure = e
+            return
+        with directory:
+            sweep_once(directory)
+            for action in actions:
+                name = _split(action.path)[1]
+                try:
+                    write_file(directory, name, action)
+                except OSError as e:
+                    if self.failure is None:
+                        self.failure = _named(e, directory, name)
+                else:
+                    self._touch(action, parent)
+
+    # --- removals ---
+
+    def delete(self, actions: Iterable[EntryAction]) -> None:
+        """Innermost first, so that directories are empty when it is their turn."""
+        for action in sorted(actions, key=_depth, reverse=True):
+            self._attempt(self._delete, action)
+
+    def _delete(self, action: EntryAction) -> None:
+        if not action.path:
+            self._delete_root(action)
+            return
+        parent, name = _split(action.path)
+        try:
+            directory = enter(self._roots[action.tree], parent)
+        except OSError as e:
+            if e.errno in _GONE:
+                return
+            raise
+        with directory:
+            try:
+                changed = remove_entry(directory, name, action)
+            except OSError as e:
+                raise _named(e, directory, name) from e
+        if changed:
+            self._touch(action, parent)
+        self._prune(action, parent)
+
+    def _delete_root(self, action: EntryAction) -> None:
+        root = os.path.abspath(self._roots[action.tree])
+        if os.path.islink(root):
+            return  # its content went; the link was made by someone else
+        above, name = os.path.split(root)
+        try:
+            directory = open_root(above)
+        except OSError as e:
+            if e.errno in _GONE:
+                return
+            raise
+        with directory:
+            if name and remove_entry(directory, name, action) and action.options.fsync:
+                directory.sync()
+
+    def _prune(self, action: EntryAction, parent: str) -> None:
+        """Remove the directories that were made for an entry and that it leaves empty."""
+        for _ in range(action.prune):
+            if not parent:
+                self._prune_above(action)
+                return
+            if parent in action.keep:
+                return
+            above, name = _split(parent)
+            try:
+                with enter(self._roots[action.tree], above) as directory:
+                    if not remove_dir(directory, name):
+                        return
+            except OSError as e:
+                if e.errno not in _GONE:
+                    raise
+                return
+            self._touch(action, above)
+            parent = above
+
+    def _prune_above(self, action: EntryAction) -> None:
+        """The same for a single file, whose root is the directory it lies in."""
+        path = self._roots[action.tree]
+        for _ in range(action.prune):
+            try:
+                os.rmdir(path)
+            except OSError:
+                return  # not empty, or not ours to remove: it may stay
+            path = os.path.dirname(path)
+
+    # --- durability ---
+
+    def sync(self) -> None:
+        """Make the changed directory entries durable, once per directory."""
+        for tree, relative in self._touched:
+            try:
+                with enter(self._roots[tree], relative) as directory:
+                    directory.sync()
+            except OSError as e:
+                if e.errno not in _GONE and self.failure is None:
+                    self.failure = e
+
+
+def _split_deletes(
+    upserts: list[EntryAction], deletes: list[EntryAction]
+) -> tuple[list[EntryAction], list[EntryAction]]:
+    """The deletes that must come before the upserts, and the others."""
+    if not upserts or not deletes:
+        return [], deletes
+    taken = {(a.tree, a.path.casefold()) for a in upserts if a.path}
+    above = {(tree, up) for tree, path in taken for up in _ancestors(path)}
+    early: list[EntryAction] = []
+    late: list[EntryAction] = []
+    for action in deletes:
+        path = action.path.casefold()
+        tree = action.tree
+        in_the_way = (
+            (tree, path) in taken
+            or (tree, path) in above
+            or any((tree, up) in taken for up in _ancestors(path))
+        )
+        (early if in_the_way else late).append(action)
+    return early, late
+
+
+def _ancestors(path: str) -> Iterable[str]:
+    while path := parent_of(path):
+        yield path
+
+
+def _without_twins(
+    actions: list[EntryAction],
+) -> tuple[list[EntryAction], list[EntryAction]]:
+    """Set apart new files whose names only differ in case from another's in the batch.
+
+    Where case does not matter they must not be written at the same time: the second has to
+    find the first, and fail.
+    """
+    seen: set[tuple[Tree, str]] = set()
+    first: list[EntryAction] = []
+    twins: list[EntryAction] = []
+    for action in actions:
+        key = (action.tree, action.path.casefold())
+        (twins if key in seen else first).append(action)
+        seen.add(key)
+    return first, twins
+
+
+def _by_directory(actions: list[EntryAction]) -> list[_Group]:
+    groups: dict[tuple[Tree, str, bool], list[EntryAction]] = {}
+    for action in actions:
+        key = (action.tree, parent_of(action.path), action.create_parents)
+        groups.setdefault(key, []).append(action)
+    return [(tree, parent, group) for (tree, parent, _), group in groups.items()]
+
+
+def _tasks(groups: list[_Group]) -> Iterable[_Group]:
+    for tree, parent, actions in groups:
+        for start in range(0, len(actions), _PER_TASK):
+            yield tree, parent, actions[start : start + _PER_TASK]
+
+
+def _depth(action: EntryAction) -> int:
+    return action.path.count("/") + 1 if action.path else 0
+
+
+def _split(path: str) -> tuple[str, str]:
+    parent, _, name = path.rpartition("/")
+    return parent, name
+
+
+def _make_if_missing(directory: AnyDir, name: str) -> None:
+    with suppress(FileExistsError):  # another thread was faster
+        directory.mkdir(name)
+
+
+def _named(error: OSError, directory: AnyDir, name: str) -> OSError:
+    """``error`` with the whole path, unless it has it already."""
+    if error.filename is not None and os.sep in str(error.filename):
+        return error
+    return with_path(error, directory, name)
+
+
+def _sync_path(path: str) -> None:
+    with open_root(path) as directory:
+        directory.sync()

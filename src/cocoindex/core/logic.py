@@ -1,0 +1,182 @@
+"""Which pieces of code are currently defined, by fingerprint.
+
+A memo stores the logic fingerprints it depends on; it is valid while every one of them is still
+that of some live function. Functions register here and are held weakly: two function objects
+with one fingerprint (a reloaded module, a second closure) keep it current until both are gone.
+A fingerprint is computed when first asked for, and may move when data that the code reads does.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Final, NamedTuple, Protocol
+
+from cocoindex.core.fingerprint import FINGERPRINT_SIZE
+
+__all__ = ["LogicSource", "Registration", "are_current", "label", "new_run", "registry"]
+
+_MAX_VERDICTS: Final = 16_384
+
+
+class LogicSource(Protocol):
+    """Something with a logic fingerprint, usually a function."""
+
+    @property
+    def name(self) -> str:
+        """Qualified name, for people."""
+        ...
+
+    @property
+    def volatile(self) -> bool:
+        """Whether :meth:`logic` may change within a run. Meaningful after a call of it."""
+        ...
+
+    def logic(self) -> bytes | None:
+        """The fingerprint as of now; tells the registry when it moved."""
+        ...
+
+
+class Registration(weakref.ref[LogicSource]):
+    """A registered source and the fingerprint it last published."""
+
+    __slots__ = ("__weakref__", "fingerprint")
+    fingerprint: bytes | None
+
+
+class _Verdict(NamedTuple):
+    generation: int
+    recheck: tuple[tuple[Registration, bytes], ...]
+
+
+class LogicRegistry:
+    """The process-wide set of current fingerprints; see the module's text."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        """Number of the current run: mutable data is read once in each."""
+        self._generation = 0
+        self._sources: dict[int, Registration] = {}
+        self._holders: dict[bytes, dict[int, Registration]] = {}
+        self._labels: dict[bytes, str] = {}
+        self._verdicts: dict[bytes | tuple[bytes, ...], _Verdict] = {}
+        self._refreshed = -1
+        # Reentrant: a source may be collected, and so forgotten, at any allocation.
+        self._lock = threading.RLock()
+
+    def register(self, source: LogicSource) -> Registration:
+        """Add ``source``; its fingerprint is asked for when it is first needed."""
+        registration = Registration(source, self._forget)
+        registration.fingerprint = None
+        with self._lock:
+            self._sources[id(registration)] = registration
+        return registration
+
+    def publish(self, registration: Registration, fingerprint: bytes, name: str) -> None:
+        """Record the fingerprint that a source has now."""
+        with self._lock:
+            if registration.fingerprint == fingerprint:
+                return
+            self._release(registration)
+            registration.fingerprint = fingerprint
+            self._holders.setdefault(fingerprint, {})[id(registration)] = registration
+            self._labels[fingerprint] = name
+
+    def new_run(self) -> None:
+        """A run starts: data that may have been mutated is read again."""
+        with self._lock:
+            self.epoch += 1
+            self._generation += 1
+
+    def are_current(self, deps: bytes | tuple[bytes, ...]) -> bool:
+        """Whether every fingerprint in ``deps`` is that of a live source, judged as of now.
+
+        Args:
+            deps: fingerprints, as a tuple or concatenated. Asking again for equal ``deps``
+                costs one look-up plus one :meth:`LogicSource.logic` per volatile source.
+        """
+        verdict = self._verdicts.get(deps)
+        if verdict is None or verdict.generation != self._generation:
+            return self._judge(deps)
+        for registration, fingerprint in verdict.recheck:
+            source = registration()
+            if source is None or source.logic() != fingerprint:
+                return self._judge(deps)
+        return True
+
+    def label(self, fingerprint: bytes) -> str | None:
+        """Qualified name of the code that has, or in this process had, ``fingerprint``."""
+        if fingerprint not in self._labels:
+            self._refresh()
+        return self._labels.get(fingerprint)
+
+    def _judge(self, deps: bytes | tuple[bytes, ...]) -> bool:
+        generation = self._generation
+        recheck: list[tuple[Registration, bytes]] = []
+        for fingerprint in _split(deps):
+            holder = self._holder(fingerprint)
+            if holder is None:
+                return False
+            source = holder()
+            if source is None or source.volatile:
+                recheck.append((holder, fingerprint))
+        if len(self._verdicts) >= _MAX_VERDICTS:
+            self._verdicts.clear()
+        self._verdicts[deps] = _Verdict(generation, tuple(recheck))
+        return True
+
+    def _holder(self, fingerprint: bytes) -> Registration | None:
+        found = self._live_holder(fingerprint)
+        if found is None:
+            self._refresh()
+            found = self._live_holder(fingerprint)
+        return found
+
+    def _live_holder(self, fingerprint: bytes) -> Registration | None:
+        for registration in list(self._holders.get(fingerprint, {}).values()):
+            source = registration()
+            if source is not None and source.logic() == fingerprint:
+                return registration
+        return None
+
+    def _refresh(self) -> None:
+        """Let every source whose fingerprint may have moved publish it."""
+        everything = self._refreshed != self.epoch
+        for registration in list(self._sources.values()):
+            source = registration()
+            if source is None:
+                continue
+            if everything or registration.fingerprint is None or source.volatile:
+                source.logic()
+        self._refreshed = self.epoch
+
+    def _forget(self, registration: weakref.ref[LogicSource]) -> None:
+        assert isinstance(registration, Registration)
+        with self._lock:
+            self._sources.pop(id(registration), None)
+            self._release(registration)
+
+    def _release(self, registration: Registration) -> None:
+        if registration.fingerprint is None:
+            return
+        holders = self._holders.get(registration.fingerprint)
+        if holders is None:
+            return
+        holders.pop(id(registration), None)
+        if not holders:
+            del self._holders[registration.fingerprint]
+            self._generation += 1
+
+
+def _split(deps: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
+    if isinstance(deps, tuple):
+        return deps
+    return tuple(
+        deps[start : start + FINGERPRINT_SIZE] for start in range(0, len(deps), FINGERPRINT_SIZE)
+    )
+
+
+registry: Final = LogicRegistry()
+are_current: Final = registry.are_current
+label: Final = registry.label
+new_run: Final = registry.new_run

@@ -1,0 +1,161 @@
+"""What the engine keeps in memory for one app: its section, counters, and who is in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from cocoindex.core.keys import StableKey, encode_key
+from cocoindex.engine import rows
+from cocoindex.engine.limiter import Limiter
+from cocoindex.errors import UsageError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.submission import InFlight
+    from cocoindex.state.base import Batch, Section, SectionSnapshot
+
+NODE_BLOCK = 4096
+"""Node ids are reserved in blocks, so that a new component costs no counter write."""
+
+MAX_ID_BLOCK = 256
+
+
+class Counter:
+    """Ids that are never handed out twice, also after a crash (gaps are possible).
+
+    ``blocks`` are the sizes in which ids are reserved, the last one again and again.
+    """
+
+    __slots__ = ("_key", "_next", "_reserved", "_section", "_size")
+
+    def __init__(self, section: Section, key: bytes, *, first: int, block: int) -> None:
+        self._section = section
+        self._key = key
+        raw = section.get(key)
+        self._next = self._reserved = first if raw is None else rows.unpack_id(raw)
+        self._size = block
+
+    def next(self) -> int:
+        if self._next == self._reserved:
+            self._reserved += self._size
+            self._section.write([(self._key, rows.pack_id(self._reserved))])
+        value = self._next
+        self._next += 1
+        return value
+
+    def grow(self, limit: int) -> None:
+        """Reserve twice as many next time, up to ``limit``."""
+        if self._next == self._reserved:
+            self._size = min(self._size * 2, limit)
+
+
+class AppState:
+    """One app in one environment, for as long as the store is open."""
+
+    def __init__(self, name: str, section: Section, limiter: Limiter) -> None:
+        self.name = name
+        self.section = section
+        self.limiter = limiter
+        self.in_flight: dict[int, InFlight] = {}
+        """Components between pre-commit and commit, by id."""
+        self.root_lock = asyncio.Lock()
+        self.closed = False
+        self._labels: set[bytes] = set()
+        self._reset_counters()
+
+    def _reset_counters(self) -> None:
+        key = rows.counter_key
+        self._nodes = Counter(self.section, key("node"), first=rows.ROOT_ID + 1, block=NODE_BLOCK)
+        self._providers = Counter(self.section, key("provider"), first=1, block=1)
+        self._sequences: dict[bytes, Counter] = {}
+
+    def new_node_id(self) -> int:
+        return self._nodes.next()
+
+    def new_provider_id(self) -> int:
+        return self._providers.next()
+
+    def next_id(self, key: StableKey) -> int:
+        """1, 2, 3, … per key."""
+        encoded = encode_key(key)
+        sequence = self._sequences.get(encoded)
+        if sequence is None:
+            sequence = Counter(self.section, rows.sequence_key(encoded), first=1, block=2)
+            self._sequences[encoded] = sequence
+        sequence.grow(MAX_ID_BLOCK)
+        return sequence.next()
+
+    def label_row(self, key: bytes, label: bytes) -> list[tuple[bytes, bytes | None]]:
+        """The row that stores a readable label, once."""
+        if key in self._labels:
+            return []
+        self._labels.add(key)
+        return [(rows.label_key(key), label)]
+
+    def forget(self) -> None:
+        """The section was emptied: start from nothing."""
+        self._labels.clear()
+        self._reset_counters()
+
+    def scratch(self) -> AppState:
+        """A copy whose writes go nowhere, for previews."""
+        return AppState(self.name, ScratchSection(self.section), self.limiter)
+
+
+class ScratchSection:
+    """Writes kept in memory over a section that is only read."""
+
+    def __init__(self, base: Section) -> None:
+        self._base = base
+        self._written: dict[bytes, bytes | None] = {}
+
+    @property
+    def name(self) -> str:
+        return self._base.name
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._written[key] if key in self._written else self._base.get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    def scan(
+        self, prefix: bytes, *, start: bytes | None = None, limit: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        first = max(prefix, start) if start is not None else prefix
+        found = dict(self._base.scan(prefix, start=start))
+        for key, value in self._written.items():
+            if key.startswith(prefix) and key >= first:
+                if value is None:
+                    found.pop(key, None)
+                else:
+                    found[key] = value
+        return sorted(found.items())[:limit]
+
+    def scan_keys(self, prefix: bytes) -> list[bytes]:
+        return [key for key, _ in self.scan(prefix)]
+
+    def write(self, batch: Batch) -> None:
+        self._written.update(batch)
+
+    async def flushed(self) -> None:
+        return None
+
+    @property
+    def pending_bytes(self) -> int:
+        return 0
+
+    def reset_failure(self) -> None:
+        return None
+
+    def clear(self) -> None:
+        self._written = dict.fromkeys(self.scan_keys(b""))
+
+    def snapshot(self) -> contextlib.AbstractContextManager[SectionSnapshot]:
+        raise UsageError("a preview has nothing to inspect")
+
+    @contextlib.contextmanager
+    def acquire_lease(self, wait_seconds: float = 0.0) -> Iterator[None]:
+        yield

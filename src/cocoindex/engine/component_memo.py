@@ -1,0 +1,176 @@
+"""The memo of a whole component: reuse everything below a path without running anything."""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from cocoindex.core.keys import path_text
+from cocoindex.engine import rows
+from cocoindex.engine.dependencies import (
+    StateAnswers,
+    StateCheck,
+    are_current,
+    argument_checks,
+    ask,
+    context_checks,
+    context_states,
+    first_checks,
+)
+from cocoindex.engine.function_memos import labels_key
+from cocoindex.engine.rows import ComponentMemoRow
+from cocoindex.errors import DeserializationError, SerializationError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.execution import Execution
+
+_logger = logging.getLogger("cocoindex.engine")
+
+
+class Probe(Enum):
+    """What a look at the stored memo says."""
+
+    HIT = auto()
+    MISS = auto()
+    ASK = auto()
+    """The state functions of the arguments or of context values decide."""
+
+
+class ComponentMemo:
+    """Probe and storage of one execution's component memo."""
+
+    __slots__ = ("_execution", "_row", "_states")
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._row: ComponentMemoRow | None = None
+        self._states: StateAnswers | None = None
+
+    @property
+    def deps(self) -> rows.Dependencies:
+        assert self._row is not None
+        return self._row.deps
+
+    def probe(self) -> Probe:
+        """Compare call, code, context and providers with what is stored (no user code but
+        memo keys runs).
+        """
+        execution = self._execution
+        if execution.function.memo:
+            execution.call_key = execution.function.call_key(execution.args, execution.kwargs)
+        raw = self._stored()
+        if raw is None or execution.call_key is None or execution.run.full_reprocess:
+            return Probe.MISS
+        try:
+            row = rows.decode_component_memo(raw)
+        except ValueError as error:
+            _logger.warning("the stored memo of %s is unreadable: %s", execution, error)
+            return Probe.MISS
+        if row.fingerprint != execution.call_key.fingerprint:
+            return Probe.MISS
+        if not are_current(execution.run, row.deps):
+            return Probe.MISS
+        self._row = row
+        return Probe.ASK if self._checks(row) else Probe.HIT
+
+    def _stored(self) -> bytes | None:
+        execution = self._execution
+        if execution.place.is_fresh:
+            return None
+        return execution.run.app.section.get(rows.component_memo_key(execution.id))
+
+    def _checks(self, row: ComponentMemoRow) -> list[StateCheck]:
+        assert self._execution.call_key is not None
+        return [
+            *argument_checks(self._execution.call_key.state_fns, row.states),
+            *context_checks(self._execution.run, row.context_states),
+        ]
+
+    async def ask(self) -> bool:
+        """Let the state functions decide; remember changed states."""
+        row, key = self._row, self._execution.call_key
+        assert row is not None
+        assert key is not None
+        answers = await ask(self._checks(row))
+        count = len(key.state_fns)
+        if not answers.all_valid or len(row.states) != count:
+            self._states = StateAnswers(answers.outcomes[:count], answers.serialized[:count])
+            return False
+        old = row.states + [state for _, states in row.context_states for state in states]
+        if old != answers.serialized:
+            self._write_states(row, answers.serialized)
+        return True
+
+    def _write_states(self, row: ComponentMemoRow, serialized: list[bytes]) -> None:
+        count = len(row.states)
+        row.states = serialized[:count]
+        rest = iter(serialized[count:])
+        row.context_states = [
+            (fingerprint, [next(rest, state) for state in states])
+            for fingerprint, states in row.context_states
+        ]
+        execution = self._execution
+        key = rows.component_memo_key(execution.id)
+        execution.run.app.section.write([(key, rows.encode(row))])
+
+    def result(self) -> Any:
+        """The stored return value.
+
+        Raises:
+            DeserializationError: its type has changed.
+        """
+        assert self._row is not None
+        return self._execution.function.decode_result(self._row.value)
+
+    def is_readable(self) -> bool:
+        try:
+            self.result()
+        except DeserializationError as error:
+            _logger.warning(
+                "the stored result of %s at %s can't be read any more; it runs again: %s",
+                self._execution.name,
+                path_text(self._execution.path),
+                error,
+            )
+            return False
+        return True
+
+    def drop(self) -> None:
+        """Forget the stored memo before the body starts."""
+        if self._stored() is not None:
+            key = rows.component_memo_key(self._execution.id)
+            self._execution.run.app.section.write([(key, None)])
+
+    async def encode(self, value: Any) -> bytes | None:
+        """The row to store once the component has succeeded; None if it is not memoized.
+
+        Raises:
+            TypeError: the result can't be serialized.
+        """
+        execution = self._execution
+        key = execution.call_key
+        if key is None:
+            return None
+        try:
+            payload = execution.function.encode_result(value)
+        except SerializationError as error:
+            raise SerializationError(
+                f"result of memoized component {execution.name} at {execution}: {error}"
+            ) from error
+        states = self._states
+        if states is None or len(states.serialized) != len(key.state_fns):
+            states = await ask(first_checks(key.state_fns))
+        deps = execution.frame.dependencies()
+        execution.run.note_labels(labels_key(key), key)
+        return rows.encode(
+            ComponentMemoRow(
+                key.fingerprint,
+                payload,
+                deps,
+                states.serialized,
+                context_states(execution.run, deps.context),
+                labels_key(key),
+                b"".join(digest for _, digest in key.parts),
+            )
+        )

@@ -1,0 +1,130 @@
+"""Whether a stored memo's dependencies still hold."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cocoindex.core import logic
+from cocoindex.core.memo_key import StateFn
+from cocoindex.core.sentinels import NON_EXISTENCE, MemoStateOutcome
+from cocoindex.core.serde import serialize
+from cocoindex.engine import rows
+from cocoindex.engine.frames import split
+from cocoindex.errors import DeserializationError, UsageError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.run import Run
+
+
+def are_current(run: Run, deps: rows.Dependencies) -> bool:
+    """Logic, context values and provider generations are what they were."""
+    if deps.logic and not logic.are_current(deps.logic):
+        return False
+    if deps.context and not all(run.context_provider.current(fp) for fp in split(deps.context)):
+        return False
+    return all(
+        run.generation_of(path) in (None, (provider_id, version))
+        for path, provider_id, version in deps.providers
+    )
+
+
+class StateCheck(NamedTuple):
+    """One state function to call, with what it said last time."""
+
+    state_fn: StateFn
+    previous: bytes | None
+
+
+class StateAnswers(NamedTuple):
+    """What the state functions of one memo said."""
+
+    outcomes: list[MemoStateOutcome]
+    serialized: list[bytes]
+
+    @property
+    def all_valid(self) -> bool:
+        return all(outcome.memo_valid for outcome in self.outcomes)
+
+
+NO_ANSWERS = StateAnswers([], [])
+
+
+def argument_checks(state_fns: Sequence[StateFn], stored: Sequence[bytes]) -> list[StateCheck]:
+    """Checks against stored states; all from the start if their number has changed."""
+    if len(stored) != len(state_fns):
+        return first_checks(state_fns)
+    return [StateCheck(fn, previous) for fn, previous in zip(state_fns, stored, strict=True)]
+
+
+def first_checks(state_fns: Sequence[StateFn]) -> list[StateCheck]:
+    return [StateCheck(fn, None) for fn in state_fns]
+
+
+def context_checks(run: Run, stored: rows.ContextStates) -> list[StateCheck]:
+    """Checks for the change-detected context values that a memo has used."""
+    checks: list[StateCheck] = []
+    for fingerprint, states in stored:
+        provided = run.context_provider.current(fingerprint)
+        if provided is not None:
+            checks += argument_checks(provided.state_fns, states)
+    return checks
+
+
+def context_states(run: Run, blob: bytes) -> rows.ContextStates:
+    """Provide-time states of the context values in ``blob``, to be stored with a memo."""
+    found = ((fp, run.context_provider.current(fp)) for fp in split(blob))
+    return [(fp, list(value.states)) for fp, value in found if value is not None and value.states]
+
+
+def _call(check: StateCheck) -> Any:
+    previous: Any = NON_EXISTENCE
+    if check.previous is not None:
+        try:
+            previous = check.state_fn.decode(check.previous)
+        except DeserializationError:
+            previous = NON_EXISTENCE
+    return check.state_fn.call(previous)
+
+
+def _answers(outcomes: list[Any]) -> StateAnswers:
+    typed = [o if isinstance(o, MemoStateOutcome) else MemoStateOutcome(*o) for o in outcomes]
+    return StateAnswers(typed, [serialize(outcome.state) for outcome in typed])
+
+
+async def ask(checks: Sequence[StateCheck]) -> StateAnswers:
+    """Call every state function; awaitable outcomes are awaited."""
+    if not checks:
+        return NO_ANSWERS
+    outcomes = [_call(check) for check in checks]
+    waiting = [outcome for outcome in outcomes if inspect.isawaitable(outcome)]
+    awaited = iter(await asyncio.gather(*waiting))
+    return _answers([next(awaited) if inspect.isawaitable(o) else o for o in outcomes])
+
+
+def ask_now(checks: Sequence[StateCheck]) -> StateAnswers:
+    """Like :func:`ask`, from synchronous code.
+
+    Raises:
+        RuntimeError: a state function is async and a loop is running in this thread.
+    """
+    outcomes = [_call(check) for check in checks]
+    return _answers([_finish(o) if inspect.isawaitable(o) else o for o in outcomes])
+
+
+def _finish(awaitable: Any) -> Any:
+    async def wait() -> Any:
+        return await awaitable
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(wait())
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
+    raise UsageError(
+        "a synchronous memoized function was called on the event loop with an argument whose "
+        "memo-state function is async: decorate it with @coco.fn.as_async"
+    )

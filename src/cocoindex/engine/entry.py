@@ -1,0 +1,129 @@
+"""A component's tracking entry in memory: its items, grouped by provider."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cocoindex.core.keys import decode_key, decode_path, key_segment, path_text
+from cocoindex.engine import rows
+from cocoindex.engine.rows import Item, ItemGroup, TrackingRow
+from cocoindex.errors import StoreFormatError
+
+GroupKey = tuple[bytes, int | None]
+"""Encoded key chain of the provider, and its provider id."""
+
+
+class Group:
+    """The tracked items below one provider (one generation of it)."""
+
+    __slots__ = ("items", "path", "provider_id", "target_path")
+
+    def __init__(self, path: bytes, provider_id: int | None) -> None:
+        self.path = path
+        self.provider_id = provider_id
+        self.target_path = rows.target_path_of(path)
+        self.items: dict[bytes, Item] = {}
+
+    def path_of(self, key: bytes) -> bytes:
+        return self.target_path + key_segment(key)
+
+    def __str__(self) -> str:
+        return path_text(decode_path(self.path))
+
+    def text_of(self, key: bytes) -> str:
+        return path_text((*decode_path(self.path), decode_key(key)))
+
+
+class Entry:
+    """The working copy of a tracking row."""
+
+    __slots__ = (
+        "component_id",
+        "existed",
+        "groups",
+        "has_memos",
+        "has_state",
+        "key",
+        "parent_id",
+        "processor",
+        "raw",
+        "version",
+    )
+
+    def __init__(self, component_id: int, raw: bytes | None, parent_id: int, key: bytes) -> None:
+        self.component_id = component_id
+        self.raw = raw
+        self.existed = raw is not None
+        self.parent_id = parent_id
+        self.key = key
+        self.version = 0
+        self.processor = ""
+        self.has_memos = False
+        self.has_state = False
+        self.groups: dict[GroupKey, Group] = {}
+        if raw is not None:
+            self._decode(raw)
+
+    def _decode(self, raw: bytes) -> None:
+        try:
+            row = rows.decode_tracking(raw)
+        except ValueError as error:
+            raise StoreFormatError(
+                f"tracking entry of component {self.component_id} is damaged: {error}"
+            ) from error
+        self.version = row.version
+        self.processor = row.processor
+        self.parent_id = row.parent_id
+        self.key = row.key
+        self.has_memos = row.has_memos
+        self.has_state = row.has_state
+        for stored in row.groups:
+            group = self.group((stored.path, stored.provider_id))
+            group.items = {item.key: item for item in stored.items}
+
+    def encode(self) -> bytes:
+        return rows.encode(
+            TrackingRow(
+                self.version,
+                self.processor,
+                self.parent_id,
+                self.key,
+                self.has_memos,
+                self.has_state,
+                [
+                    ItemGroup(group.path, group.provider_id, list(group.items.values()))
+                    for group in self.groups.values()
+                    if group.items
+                ],
+            )
+        )
+
+    def group(self, key: GroupKey) -> Group:
+        found = self.groups.get(key)
+        if found is None:
+            found = self.groups[key] = Group(*key)
+        return found
+
+    def find(self, key: GroupKey, item_key: bytes) -> Item | None:
+        group = self.groups.get(key)
+        return None if group is None else group.items.get(item_key)
+
+    def at(self, target_path: bytes) -> Iterator[tuple[Group, Item]]:
+        """Items at a target path, of whatever provider generation."""
+        prefix, segment = target_path[:-16], target_path[-16:]
+        for group in self.groups.values():
+            if group.target_path != prefix:
+                continue
+            for item in group.items.values():
+                if key_segment(item.key) == segment:
+                    yield group, item
+                    break
+
+    def settled_paths(self) -> dict[bytes, bool]:
+        """Every tracked target path, and whether its item is settled."""
+        paths: dict[bytes, bool] = {}
+        for group in self.groups.values():
+            for item in group.items.values():
+                path = group.path_of(item.key)
+                paths[path] = item.is_settled and paths.get(path, True)
+        return paths

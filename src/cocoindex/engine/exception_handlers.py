@@ -1,0 +1,93 @@
+"""Who hears of failures in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from cocoindex.engine.scope import current_scope, entered
+
+_logger = logging.getLogger("cocoindex.engine")
+
+MountKind = Literal["mount", "mount_each", "delete_background", "process_live"]
+
+
+@dataclass(frozen=True)
+class ExceptionContext:
+    """What failed, and where.
+
+    Attributes:
+        env_name: name of the environment.
+        stable_path: path of the component that failed.
+        processor_name: its function's name.
+        mount_kind: how it was mounted.
+        parent_stable_path: path of the component that mounted it.
+        is_background: always true: foreground failures raise at the call.
+        source: ``"component"``, or ``"handler"`` when an inner handler raised.
+        original_exception: the component's failure, set iff ``source == "handler"``.
+    """
+
+    env_name: str
+    stable_path: str
+    processor_name: str | None
+    mount_kind: MountKind
+    parent_stable_path: str | None
+    is_background: bool = True
+    source: Literal["component", "handler"] = "component"
+    original_exception: BaseException | None = None
+
+
+ExceptionHandler = Callable[[BaseException, ExceptionContext], Awaitable[None] | None]
+
+
+class HandlerChain(NamedTuple):
+    """Handlers from the innermost scope outwards."""
+
+    handler: ExceptionHandler
+    outer: HandlerChain | None
+
+
+@contextlib.asynccontextmanager
+async def exception_handler(handler: ExceptionHandler) -> AsyncIterator[None]:
+    """Route failures of components mounted in this block (and below them) to ``handler``.
+
+    A handler that returns swallows the failure; one that raises passes its own exception on
+    to the next outer handler.
+    """
+    scope = current_scope()
+    with entered(scope.derive(handlers=HandlerChain(handler, scope.handlers))):
+        yield
+
+
+async def route(
+    chain: HandlerChain | None, error: BaseException, context: ExceptionContext
+) -> BaseException | None:
+    """Pass ``error`` along the chain; return what nobody swallowed."""
+    if chain is None:
+        _logger.error(
+            "component %s (%s) failed: %s",
+            context.stable_path,
+            context.processor_name or "<unknown>",
+            error,
+            exc_info=error,
+        )
+        return None
+    original = error
+    while chain is not None:
+        try:
+            outcome = chain.handler(error, context)
+            if inspect.isawaitable(outcome):
+                await outcome
+            return None
+        except asyncio.CancelledError as cancelled:
+            return cancelled
+        except Exception as raised:  # whatever a handler raises goes to the next outer one
+            error = raised
+            context = replace(context, source="handler", original_exception=original)
+            chain = chain.outer
+    return error

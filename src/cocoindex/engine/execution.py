@@ -1,0 +1,181 @@
+"""One execution of one component: who it is, and what its body has asked for so far."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from cocoindex.core.keys import StableKey, path_text
+from cocoindex.engine.exception_handlers import HandlerChain, MountKind
+from cocoindex.engine.frames import Frame
+from cocoindex.engine.providers import TargetStateProvider
+from cocoindex.engine.scope import ComponentContext
+from cocoindex.engine.tree import MountTree, Place
+from cocoindex.errors import UsageValueError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.function import CallKey, Function
+    from cocoindex.engine.function_memos import FunctionMemos
+    from cocoindex.engine.rows import Dependencies
+    from cocoindex.engine.run import Run
+    from cocoindex.engine.stats import StatsGroup
+    from cocoindex.engine.targets import TargetState
+    from cocoindex.engine.user_state import UserState
+
+Provider = TargetStateProvider[Any, Any, Any]
+
+
+class Declaration:
+    """A declared target state."""
+
+    __slots__ = ("child", "encoded_key", "key", "provider", "target_path", "value")
+
+    def __init__(self, state: TargetState[Any], target_path: bytes, child: Provider | None) -> None:
+        self.provider: Provider = state.provider
+        self.key = state.key
+        self.encoded_key = state.encoded_key
+        self.value = state.value
+        self.target_path = target_path
+        self.child = child
+
+
+class Execution:
+    """State of one execution. Belongs to the environment's loop; user threads only declare."""
+
+    __slots__ = (
+        "__weakref__",
+        "_children_idle",
+        "args",
+        "call_key",
+        "collects_deps",
+        "declarations",
+        "declared_count",
+        "frame",
+        "function",
+        "handlers",
+        "has_permit",
+        "is_sealed",
+        "kept_any",
+        "kwargs",
+        "memos",
+        "mount_kind",
+        "parent",
+        "path",
+        "pending_children",
+        "place",
+        "run",
+        "scope",
+        "stats",
+        "subtree_failed",
+        "tree",
+        "user_state",
+    )
+
+    def __init__(
+        self,
+        run: Run,
+        parent: Execution | None,
+        path: tuple[StableKey, ...],
+        place: Place,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        mount_kind: MountKind,
+        handlers: HandlerChain | None,
+        stats: StatsGroup,
+    ) -> None:
+        self.run = run
+        self.parent = parent
+        self.path = path
+        self.place = place
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.mount_kind: MountKind = mount_kind
+        self.handlers = handlers
+        self.stats = stats
+        self.collects_deps: bool = function.memo or (parent is not None and parent.collects_deps)
+        """Whether anybody will store what this execution depends on."""
+        self.frame = Frame(
+            None,
+            keeps_logic=function.logic_tracking in ("full", "deep"),
+            own_logic=function.logic() if self.collects_deps else None,
+        )
+        self.scope = ComponentContext(self, self.frame, (), handlers, stats)
+        self.declarations: dict[bytes, Declaration] = {}
+        self.tree = MountTree(run.app, place)
+        self.memos: FunctionMemos | None = None
+        self.user_state: UserState | None = None
+        self.call_key: CallKey | None = None
+        self.has_permit = False
+        self.is_sealed = False
+        self.subtree_failed = False
+        self.kept_any = False
+        self.pending_children = 0
+        self._children_idle: asyncio.Future[None] | None = None
+
+    @property
+    def id(self) -> int:
+        return self.place.node.id
+
+    @property
+    def name(self) -> str:
+        return self.function.name
+
+    def __str__(self) -> str:
+        return path_text(self.path)
+
+    # --- children ----------------------------------------------------------------------------
+
+    def child_started(self) -> None:
+        self.pending_children += 1
+
+    def child_finished(self) -> None:
+        self.pending_children -= 1
+        if self.pending_children == 0 and self._children_idle is not None:
+            if not self._children_idle.done():
+                self._children_idle.set_result(None)
+            self._children_idle = None
+
+    async def children_finished(self) -> None:
+        """Wait until every mounted child is ready, however often more are mounted."""
+        while self.pending_children:
+            if self._children_idle is None:
+                self._children_idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._children_idle)
+
+    def absorb_child(self, deps: Dependencies | None, *, failed: bool, kept_any: bool) -> None:
+        """A mounted child has ended: its dependencies and troubles count for this component."""
+        if deps is not None:
+            self.frame.receive_child(deps)
+        self.subtree_failed |= failed
+        self.kept_any |= kept_any
+
+    def release_permit(self) -> None:
+        if self.has_permit:
+            self.has_permit = False
+            self.run.app.limiter.release()
+
+    # --- declarations ------------------------------------------------------------------------
+
+    def declare(self, frame: Frame, declaration: Declaration) -> None:
+        """Record a declaration (from any thread of this component).
+
+        Raises:
+            ValueError: the same target state was declared before in this execution.
+        """
+        path = declaration.target_path
+        if self.declarations.setdefault(path, declaration) is not declaration:
+            raise UsageValueError(
+                f"target state {describe(declaration)} is already declared in this execution "
+                f"of {self}"
+            )
+        frame.declared.append(path)
+        provider = declaration.provider
+        if provider.generation is not None:
+            frame.providers[provider.target_path] = provider.generation
+
+
+def describe(declaration: Declaration) -> str:
+    return path_text((*declaration.provider.keys, declaration.key))

@@ -1,0 +1,46 @@
+"""Named places at which a run may be interrupted.
+
+In production :func:`reach` does nothing. The test kit installs a hook that raises, kills,
+or records, so that every boundary of the submit protocol can be tested by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+
+class FaultPoint(StrEnum):
+    """Boundaries of one component's execution, in the order in which they are passed."""
+
+    MEMO_DROPPED = "memo-dropped"
+    BEFORE_BODY = "before-body"
+    AFTER_BODY = "after-body"
+    BEFORE_PRECOMMIT = "before-precommit"
+    AFTER_PRECOMMIT = "after-precommit"
+    PRECOMMIT_DURABLE = "precommit-durable"
+    BEFORE_SINK = "before-sink"
+    AFTER_SINK = "after-sink"
+    BEFORE_COMMIT = "before-commit"
+    AFTER_COMMIT = "after-commit"
+    BEFORE_SWEEP = "before-sweep"
+    AFTER_SWEEP = "after-sweep"
+    BEFORE_MEMO = "before-memo"
+    AFTER_MEMO = "after-memo"
+
+
+Hook = Callable[[FaultPoint, str], None]
+
+_hook: Hook | None = None
+
+
+def reach(point: FaultPoint, where: object) -> None:
+    """Pass a fault point; ``where`` is the component, rendered only if a hook looks."""
+    if _hook is not None:
+        _hook(point, str(where))
+
+
+def install(hook: Hook | None) -> None:
+    """Install the process-wide hook, or remove it with ``None`` (for tests)."""
+    global _hook
+    _hook = hook

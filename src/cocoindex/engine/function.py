@@ -1,0 +1,141 @@
+"""What the engine needs to know about a function it runs.
+
+``callables`` implements :class:`Function` for decorated functions, and for everything else a
+user may mount: plain functions, lambdas, bound methods, partials.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from cocoindex.core.memo_key import StateFn
+from cocoindex.errors import InternalError, UsageTypeError
+
+LogicTracking = Literal["full", "self", "deep"] | None
+
+
+class CallKey(NamedTuple):
+    """The identity of one call of a memoized function."""
+
+    fingerprint: bytes
+    """16 bytes over function identity and arguments."""
+    parts: tuple[tuple[str, bytes], ...]
+    """Readable label and 8-byte digest of every part, to answer *why did it run*."""
+    state_fns: tuple[StateFn, ...]
+
+
+@runtime_checkable
+class Function(Protocol):
+    """A function as the engine runs it."""
+
+    @property
+    def name(self) -> str:
+        """Qualified name, for display and statistics."""
+        ...
+
+    @property
+    def is_async(self) -> bool:
+        """Whether :meth:`invoke` returns an awaitable."""
+        ...
+
+    @property
+    def memo(self) -> bool: ...
+
+    @property
+    def logic_tracking(self) -> LogicTracking: ...
+
+    def logic(self) -> bytes | None:
+        """Current logic fingerprint (16 bytes), or None if not tracked. Cheap to call."""
+        ...
+
+    def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
+        """Fingerprint a call. Raises ``TypeError`` for values that can't be fingerprinted."""
+        ...
+
+    def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run the body (through its batcher or runner, if any)."""
+        ...
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the result is an allocated id, which a full reprocess must not change."""
+        ...
+
+    def encode_result(self, value: Any) -> bytes: ...
+
+    def decode_result(self, payload: bytes) -> Any: ...
+
+
+class PlainFunction:
+    """An undecorated callable, mounted as a component's processor."""
+
+    __slots__ = ("_fn", "is_async", "name")
+
+    memo = False
+    logic_tracking: LogicTracking = None
+    is_identity = False
+
+    def __init__(self, fn: Callable[..., Any], name: str | None = None) -> None:
+        self._fn = fn
+        self.name = name if name is not None else display_name(fn)
+        self.is_async = is_async_callable(fn)
+
+    def logic(self) -> bytes | None:
+        return None
+
+    def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
+        raise InternalError(f"{self.name} is not memoized")
+
+    def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return self._fn(*args, **kwargs)
+
+    def encode_result(self, value: Any) -> bytes:
+        raise InternalError(f"{self.name} is not memoized")
+
+    def decode_result(self, payload: bytes) -> Any:
+        raise InternalError(f"{self.name} is not memoized")
+
+
+def function_of(fn: Any) -> Function:
+    """The engine's view of anything a user may pass as a processor function.
+
+    Raises:
+        TypeError: ``fn`` is not callable.
+    """
+    decorated = getattr(fn, "__coco_function__", None)
+    if decorated is not None:
+        return decorated  # type: ignore[no-any-return]
+    if not callable(fn):
+        raise UsageTypeError(f"a processor function must be callable, not {type(fn).__name__}")
+    return PlainFunction(fn)
+
+
+def is_async_callable(fn: Any) -> bool:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
+        getattr(fn, "__call__", None)  # noqa: B004 - the method itself is wanted
+    )
+
+
+def display_name(fn: Any) -> str:
+    """The qualified name, else the name, else the type's name."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    for attribute in ("__qualname__", "__name__"):
+        name = getattr(fn, attribute, None)
+        if isinstance(name, str):
+            return name
+    return type(fn).__qualname__
+
+
+def subpath_name(fn: Any) -> str | None:
+    """The key under which ``fn`` is mounted if no subpath is given."""
+    for attribute in ("__coco_subpath_name__", "__name__"):
+        name = getattr(fn, attribute, None)
+        if isinstance(name, str):
+            return name
+    return None

@@ -1,0 +1,100 @@
+"""The life of one build execution: probe, body, children, submit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cocoindex.core.deadline import check_cancellation
+from cocoindex.engine import rows
+from cocoindex.engine.component_memo import ComponentMemo, Probe
+from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.scope import enter, entered, leave
+from cocoindex.engine.stats import Counter
+from cocoindex.engine.submit import submit
+from cocoindex.engine.workers import worker_pool
+
+if TYPE_CHECKING:
+    from cocoindex.engine.execution import Execution
+
+
+class Ready(NamedTuple):
+    """A component is ready: its return value, and what it depends on (if anybody asks)."""
+
+    value: Any
+    deps: rows.Dependencies | None
+
+
+async def build(execution: Execution) -> Ready:
+    """Run one build execution, or reuse its memo; raises what the component failed with."""
+    counted = False
+    try:
+        check_cancellation()
+        memo = ComponentMemo(execution)
+        if await _is_hit(execution, memo):
+            return Ready(memo.result(), note_hit(execution, memo))
+        memo.drop()
+        reach(FaultPoint.MEMO_DROPPED, execution)
+        execution.stats.count(execution.name, Counter.STARTS)
+        counted = True
+        value = await _process(execution)
+        await submit(execution, memo, value)
+        execution.run.mark_executed(execution.id)
+        deps = execution.frame.dependencies() if execution.collects_deps else None
+        return Ready(value, deps)
+    except asyncio.CancelledError:
+        if counted:
+            execution.stats.finish_cancelled(execution.name)
+        raise
+    except BaseException as error:
+        if not counted:
+            execution.stats.count(execution.name, Counter.STARTS)
+        execution.stats.count(execution.name, Counter.ERRORS)
+        if isinstance(error, Exception):
+            execution.run.note_failure(str(execution), execution.name, error)
+        raise
+
+
+async def _is_hit(execution: Execution, memo: ComponentMemo) -> bool:
+    with entered(execution.scope):
+        found = memo.probe()
+        if found is Probe.ASK:
+            found = Probe.HIT if await memo.ask() else Probe.MISS
+    return found is Probe.HIT and memo.is_readable()
+
+
+def note_hit(execution: Execution, memo: ComponentMemo) -> rows.Dependencies:
+    """Count a reused component; returns the dependencies it hands to its parent."""
+    execution.stats.count(execution.name, Counter.STARTS)
+    execution.stats.count(execution.name, Counter.UNCHANGED)
+    execution.run.mark_executed(execution.id)
+    return memo.deps
+
+
+async def _process(execution: Execution) -> Any:
+    """Run the body, then wait for everything it mounted, whether it succeeded or not."""
+    reach(FaultPoint.BEFORE_BODY, execution)
+    try:
+        value = await _run_body(execution)
+        check_cancellation()
+    finally:
+        execution.is_sealed = True
+        execution.frame.has_ended = True
+        await execution.children_finished()
+    reach(FaultPoint.AFTER_BODY, execution)
+    return value
+
+
+async def _run_body(execution: Execution) -> Any:
+    function = execution.function
+    token = enter(execution.scope)
+    try:
+        if function.is_async:
+            return await function.invoke(execution.args, execution.kwargs)
+        context = contextvars.copy_context()
+    finally:
+        leave(token)
+    return await worker_pool().submit(
+        context, lambda: function.invoke(execution.args, execution.kwargs)
+    )

@@ -1,0 +1,120 @@
+"""Event loops: which one an environment uses, and how other threads reach it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from cocoindex.engine.workers import stop_workers
+
+R = TypeVar("R")
+
+
+class LoopThread:
+    """A daemon thread that runs one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        self.loop = loop
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def stop(self) -> None:
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout=5)
+        if not self._thread.is_alive():
+            _finish(self.loop)
+
+
+def _finish(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is left and close, as ``asyncio.run`` does."""
+    with contextlib.suppress(RuntimeError):
+        loop.run_until_complete(_cancel_everything())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+async def _cancel_everything() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+_lock = threading.Lock()
+_background: LoopThread | None = None
+_background_pid = 0
+_threads: dict[asyncio.AbstractEventLoop, LoopThread] = {}
+
+
+def background_loop() -> asyncio.AbstractEventLoop:
+    """The process-wide loop for programs without one, started on first use."""
+    global _background, _background_pid
+    with _lock:
+        if _background is None or _background_pid != os.getpid():
+            _background = LoopThread(asyncio.new_event_loop(), "cocoindex-loop")
+            _background_pid = os.getpid()
+            atexit.register(_stop_at_exit)
+        return _background.loop
+
+
+def _stop_at_exit() -> None:
+    stop_workers()
+    if _background is not None and _background_pid == os.getpid():
+        _background.stop()
+
+
+def ensure_running(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop that nobody runs on a daemon thread."""
+    with _lock:
+        if not loop.is_running() and loop not in _threads:
+            _threads[loop] = LoopThread(loop, "cocoindex-env-loop")
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def submit(
+    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, R]
+) -> concurrent.futures.Future[R]:
+    """Start ``coro`` on ``loop`` from any thread, that loop's own included."""
+    if running_loop() is not loop:
+        return asyncio.run_coroutine_threadsafe(coro, loop)
+    result: concurrent.futures.Future[R] = concurrent.futures.Future()
+    result.set_running_or_notify_cancel()
+    task = loop.create_task(coro)
+    _keep(task)
+
+    def copy(task: asyncio.Task[R]) -> None:
+        if task.cancelled():
+            result.set_exception(asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(task.result())
+
+    task.add_done_callback(copy)
+    return result
+
+
+_kept: set[asyncio.Task[Any]] = set()
+
+
+def _keep(task: asyncio.Task[Any]) -> None:
+    """Hold a strong reference: a loop holds its tasks only weakly."""
+    _kept.add(task)
+    task.add_done_callback(_kept.discard)

@@ -1,0 +1,255 @@
+"""What the engine keeps in its section of the state store.
+
+One tag byte names the table. Components and directories have integer ids, so no physical
+key holds a whole path; every row that matters carries the readable keys it was made from.
+
+====== =============================== ==========================================
+tag    key                             value
+====== =============================== ==========================================
+``E``  parent id, encoded child key    node kind and id (existence)
+``N``  node id                         parent id, encoded key (only nodes with children)
+``K``  component id                    :class:`TrackingRow`
+``C``  component id                    :class:`ComponentMemoRow`
+``F``  component id, fingerprint       :class:`FunctionMemoRow`
+``U``  component id, kind, key         serialized user state
+``T``  owner id, dead component id     :class:`TombstoneRow`
+``O``  target path (16 B per segment)  id of the owning component
+``Q``  key                             next id of that sequence
+``L``  fingerprint                     readable label
+``M``  name                            counters of the section
+====== =============================== ==========================================
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from functools import lru_cache
+from struct import Struct as Packing
+from typing import Final
+
+import msgspec
+
+from cocoindex.core.keys import StableKey, decode_path, encode_key, key_segment
+
+_ID: Final = Packing(">Q")
+pack_id = _ID.pack
+
+ROOT_ID: Final = 1
+ROOT_PARENT_ID: Final = 0
+
+
+def unpack_id(data: bytes) -> int:
+    """The id that ends ``data``."""
+    return int.from_bytes(data[-8:], "big")
+
+
+class NodeKind(IntEnum):
+    """What stands at a path. Dead nodes were unmounted, but still have records to clean up."""
+
+    COMPONENT = 1
+    DIRECTORY = 2
+    DEAD_COMPONENT = 3
+    DEAD_DIRECTORY = 4
+
+
+HAS_CHILDREN: Final = 0x10
+
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """An existence row, decoded."""
+
+    kind: int
+    id: int
+    has_children: bool = False
+
+    def encode(self) -> bytes:
+        flag = HAS_CHILDREN if self.has_children else 0
+        return bytes((self.kind | flag,)) + pack_id(self.id)
+
+    @property
+    def is_live(self) -> bool:
+        return self.kind <= NodeKind.DIRECTORY
+
+    @property
+    def is_component(self) -> bool:
+        return self.kind in (NodeKind.COMPONENT, NodeKind.DEAD_COMPONENT)
+
+
+def decode_node(value: bytes) -> Node:
+    return Node(value[0] & 0x0F, unpack_id(value), bool(value[0] & HAS_CHILDREN))
+
+
+State = tuple[int, bytes | None]
+"""Version and serialized tracking record; ``None`` is the ABSENT marker."""
+
+
+class Item(msgspec.Struct, array_like=True, gc=False):
+    """One tracked target state: its key and every state the outside world may be in."""
+
+    key: bytes
+    states: list[State]
+    schema_version: int = 0
+    generation: tuple[int, int] | None = None
+    """Only for containers: ``(provider id, schema version)`` of their child provider."""
+    children_first: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        return len(self.states) == 1 and self.states[0][1] is not None
+
+    @property
+    def records(self) -> list[bytes]:
+        return [record for _, record in self.states if record is not None]
+
+    @property
+    def has_absent(self) -> bool:
+        return any(record is None for _, record in self.states)
+
+
+class ItemGroup(msgspec.Struct, array_like=True, gc=False):
+    """The items below one provider. ``path`` is the readable key chain of the provider."""
+
+    path: bytes
+    provider_id: int | None
+    items: list[Item]
+
+
+class TrackingRow(msgspec.Struct, array_like=True, gc=False):
+    """What one component tracks."""
+
+    version: int
+    processor: str
+    parent_id: int
+    key: bytes
+    has_memos: bool
+    has_state: bool
+    groups: list[ItemGroup]
+
+
+class TombstoneRow(msgspec.Struct, array_like=True, gc=False):
+    """A component that has to be deleted: where its existence row is, and its readable path."""
+
+    parent_id: int
+    key: bytes
+    relative_path: bytes
+
+
+ProviderDep = tuple[bytes, int, int]
+"""Target path of a container, and the generation its provider had."""
+
+ContextStates = list[tuple[bytes, list[bytes]]]
+"""Memo states of change-detected context values, by value fingerprint."""
+
+
+class Dependencies(msgspec.Struct, array_like=True, gc=False):
+    """What a memo depends on besides its arguments. Fingerprint sets are sorted and joined."""
+
+    logic: bytes = b""
+    context: bytes = b""
+    providers: list[ProviderDep] = []
+
+
+class FunctionMemoRow(msgspec.Struct, array_like=True, gc=False):
+    value: bytes
+    deps: Dependencies
+    declared: list[bytes]
+    """Target paths declared by the call itself."""
+    refs: bytes
+    """Fingerprints of the memoized calls it made, joined."""
+    states: list[bytes]
+    context_states: ContextStates
+    labels: bytes
+    """Key of the labels of ``parts``."""
+    parts: bytes
+    """8-byte digests of the call's parts, joined."""
+    is_identity: bool = False
+    """An allocated id rather than a result: it survives a full reprocess."""
+
+
+class ComponentMemoRow(msgspec.Struct, array_like=True, gc=False):
+    fingerprint: bytes
+    value: bytes
+    deps: Dependencies
+    states: list[bytes]
+    context_states: ContextStates
+    labels: bytes
+    parts: bytes
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_tracking = msgspec.msgpack.Decoder(TrackingRow).decode
+decode_tombstone = msgspec.msgpack.Decoder(TombstoneRow).decode
+decode_function_memo = msgspec.msgpack.Decoder(FunctionMemoRow).decode
+decode_component_memo = msgspec.msgpack.Decoder(ComponentMemoRow).decode
+
+
+def existence_key(parent_id: int, key: bytes) -> bytes:
+    return b"E" + pack_id(parent_id) + key
+
+
+def existence_prefix(parent_id: int) -> bytes:
+    return b"E" + pack_id(parent_id)
+
+
+def child_key(row_key: bytes) -> bytes:
+    """The encoded child key in an existence row's key."""
+    return row_key[9:]
+
+
+def node_key(node_id: int) -> bytes:
+    return b"N" + pack_id(node_id)
+
+
+def tracking_key(component_id: int) -> bytes:
+    return b"K" + pack_id(component_id)
+
+
+def component_memo_key(component_id: int) -> bytes:
+    return b"C" + pack_id(component_id)
+
+
+def function_memo_prefix(component_id: int) -> bytes:
+    return b"F" + pack_id(component_id)
+
+
+REGULAR_STATE: Final = b"r"
+LIVE_STATE: Final = b"l"
+
+
+def user_state_prefix(component_id: int, kind: bytes = b"") -> bytes:
+    return b"U" + pack_id(component_id) + kind
+
+
+def tombstone_prefix(owner_id: int) -> bytes:
+    return b"T" + pack_id(owner_id)
+
+
+def tombstone_key(owner_id: int, dead_id: int) -> bytes:
+    return b"T" + pack_id(owner_id) + pack_id(dead_id)
+
+
+def owner_key(target_path: bytes) -> bytes:
+    return b"O" + target_path
+
+
+def sequence_key(key: bytes) -> bytes:
+    return b"Q" + key
+
+
+def label_key(fingerprint: bytes) -> bytes:
+    return b"L" + fingerprint
+
+
+def counter_key(name: str) -> bytes:
+    return b"M" + name.encode()
+
+
+@lru_cache(maxsize=4096)
+def target_path_of(encoded_path: bytes) -> bytes:
+    """The fixed-width target path of a provider whose readable key chain is ``encoded_path``."""
+    return b"".join(key_segment(encode_key(key)) for key in decode_path(encoded_path))
+
+
+@lru_cache(maxsize=4096)
+def provider_keys(encoded_path: bytes) -> tuple[StableKey, ...]:
+    return decode_path(encoded_path)

@@ -1,0 +1,200 @@
+"""One run of an app: its settings, what is live in it, and how it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cocoindex.core.keys import StableKey, Symbol, decode_key, encode_path
+from cocoindex.core.keys import path_text as text_of
+from cocoindex.engine import rows
+from cocoindex.engine.app_state import AppState
+from cocoindex.engine.entry import Entry
+from cocoindex.engine.exception_handlers import HandlerChain
+from cocoindex.engine.execution import Provider
+from cocoindex.engine.providers import root_provider
+from cocoindex.engine.stats import StatsGroup
+
+if TYPE_CHECKING:
+    from cocoindex.engine.context_values import ContextProvider
+    from cocoindex.engine.function import CallKey
+    from cocoindex.engine.guard import DeletionGuard
+    from cocoindex.engine.sinks import Sinks
+
+_logger = logging.getLogger("cocoindex.engine")
+
+MAX_FAILURES_KEPT = 100
+
+
+class Failure(NamedTuple):
+    """A component that failed in a run."""
+
+    path: str
+    processor: str
+    message: str
+
+
+class RunOptions(NamedTuple):
+    """What the caller of an update or drop has asked for."""
+
+    full_reprocess: bool = False
+    preview: bool = False
+    is_drop: bool = False
+    guard: DeletionGuard | None = None
+
+
+class Run:
+    """State of one update, preview or drop. Belongs to the environment's loop."""
+
+    def __init__(
+        self,
+        app: AppState,
+        options: RunOptions,
+        *,
+        env_name: str,
+        context_provider: ContextProvider,
+        sinks: Sinks,
+        handlers: HandlerChain | None,
+    ) -> None:
+        self.app = app.scratch() if options.preview else app
+        self.full_reprocess = options.full_reprocess
+        self.is_preview = options.preview
+        self.is_drop = options.is_drop
+        self.guard = options.guard
+        self.env_name = env_name
+        self.context_provider = context_provider
+        self.sinks = sinks
+        self.handlers = handlers
+        self.stats = StatsGroup()
+        self.planned_actions: list[Any] = []
+        self.withheld: list[tuple[str, int, int]] = []
+        self.failures: list[Failure] = []
+        self.failure_count = 0
+        self.delete_errors: list[BaseException] = []
+        self.robbed: set[int] = set()
+        """Components (and their ancestors) that lost a target state in this run."""
+        self._providers: dict[bytes, Provider] = {}
+        self._executed = bytearray()
+        self._warned: set[Any] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.cancelled_by: BaseException | None = None
+
+    # --- providers -------------------------------------------------------------------------------
+
+    def add_provider(self, provider: Provider) -> None:
+        """A container is declared in this run."""
+        self._providers[provider.target_path] = provider
+
+    def find_provider(self, encoded_path: bytes) -> Provider | None:
+        """The provider with this key chain that is live in this run."""
+        found = self._providers.get(rows.target_path_of(encoded_path))
+        if found is not None:
+            return found
+        keys = rows.provider_keys(encoded_path)
+        if len(keys) == 1:
+            return root_provider(keys[0])
+        return self._find_attachment(keys)
+
+    def _find_attachment(self, keys: tuple[StableKey, ...]) -> Provider | None:
+        last = keys[-1]
+        if not isinstance(last, Symbol):
+            return None
+        parent = self.find_provider(encode_path(keys[:-1]))
+        if parent is None or parent.info is None:
+            return None
+        return parent.find_attachment(last.name)
+
+    def generation_of(self, target_path: bytes) -> tuple[int, int] | None:
+        provider = self._providers.get(target_path)
+        return None if provider is None else provider.generation
+
+    # --- who is who --------------------------------------------------------------------------------
+
+    def mark_executed(self, component_id: int) -> None:
+        if component_id >= len(self._executed):
+            self._executed.extend(bytes(max(component_id + 1, 4096)))
+        self._executed[component_id] = 1
+
+    def was_executed(self, component_id: int) -> bool:
+        return component_id < len(self._executed) and bool(self._executed[component_id])
+
+    def _entry(self, component_id: int) -> Entry:
+        raw = self.app.section.get(rows.tracking_key(component_id))
+        return Entry(component_id, raw, rows.ROOT_PARENT_ID, b"")
+
+    def lineage(self, component_id: int) -> Iterator[int]:
+        """The component and the nodes above it, by id."""
+        return (node_id for node_id, _ in self._places(component_id))
+
+    def _places(self, component_id: int) -> Iterator[tuple[int, bytes]]:
+        entry = self._entry(component_id)
+        node_id, parent_id, key = component_id, entry.parent_id, entry.key
+        while True:
+            yield node_id, key
+            if parent_id == rows.ROOT_PARENT_ID:
+                return
+            node_id = parent_id
+            raw = self.app.section.get(rows.node_key(node_id))
+            if raw is None:
+                return
+            parent_id, key = rows.unpack_id(raw[:8]), raw[8:]
+
+    def path_text(self, component_id: int) -> str:
+        keys = [key for _, key in self._places(component_id) if key]
+        return text_of([decode_key(key) for key in reversed(keys)])
+
+    def is_alive(self, component_id: int) -> bool:
+        entry = self._entry(component_id)
+        raw = self.app.section.get(rows.existence_key(entry.parent_id, entry.key))
+        return raw is not None and rows.decode_node(raw).kind == rows.NodeKind.COMPONENT
+
+    # --- notes -------------------------------------------------------------------------------------
+
+    def note_labels(self, key: bytes, call: CallKey) -> None:
+        """Store the readable names of a call's parts, once per app."""
+        labels = tuple(label for label, _ in call.parts)
+        row = self.app.label_row(key, rows.encode(labels))
+        if row:
+            self.app.section.write(row)
+
+    def note_context(self, fingerprint: bytes, name: str) -> None:
+        """Store which context key a value fingerprint belongs to, once per app."""
+        row = self.app.label_row(fingerprint, rows.encode((f"context {name}",)))
+        if row:
+            self.app.section.write(row)
+
+    def note_withheld(self, path: tuple[StableKey, ...], removed: int, had: int) -> None:
+        self.withheld.append((text_of(path), removed, had))
+
+    def note_failure(self, path: str, processor: str, error: BaseException) -> None:
+        self.failure_count += 1
+        if len(self.failures) < MAX_FAILURES_KEPT:
+            self.failures.append(Failure(path, processor, f"{type(error).__name__}: {error}"))
+
+    def warn_once(self, key: Any, message: str, *args: object) -> None:
+        if key not in self._warned:
+            self._warned.add(key)
+            _logger.warning(message, *args)
+
+    # --- tasks ---------------------------------------------------------------------------------------
+
+    def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run ``coro`` as a task that a cancellation of this run reaches."""
+        task = asyncio.get_running_loop().create_task(coro)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self.cancelled_by is not None:
+            task.cancel()
+        return task
+
+    def cancel(self, cause: BaseException) -> None:
+        """Cancel everything that runs; ``cause`` is what the caller of the run gets."""
+        if self.cancelled_by is None:
+            self.cancelled_by = cause
+        for task in list(self._tasks):
+            task.cancel()
+
+
+__all__ = ["Failure", "Run", "RunOptions"]

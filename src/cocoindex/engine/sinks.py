@@ -1,0 +1,197 @@
+"""Applying actions: one call of a sink at a time, carrying whatever has queued up meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cocoindex.engine.providers import TargetStateProvider
+from cocoindex.engine.targets import ChildTargetDef, TargetActionSink, call_sink, plan_child
+from cocoindex.engine.workers import worker_pool
+from cocoindex.errors import TransientError, UsageValueError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.context_values import ContextProvider
+    from cocoindex.engine.submission import SinkActions
+
+Sink = TargetActionSink[Any, Any]
+Children = Sequence[ChildTargetDef[Any] | None]
+Provider = TargetStateProvider[Any, Any, Any]
+
+SYSTEM_ERRORS = (TransientError, ConnectionError, TimeoutError)
+"""Errors about the system rather than about an action: calling again with fewer won't help."""
+
+
+class _Request:
+    """The actions of one component, waiting for the next call of their sink."""
+
+    __slots__ = ("actions", "done", "wants_child")
+
+    def __init__(self, actions: list[Any], wants_child: Sequence[int]) -> None:
+        self.actions = actions
+        self.wants_child = wants_child
+        self.done: asyncio.Future[Children | None] = asyncio.get_running_loop().create_future()
+
+    def succeed(self, children: Children | None) -> None:
+        if not self.done.done():
+            self.done.set_result(children)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class SinkQueue:
+    """Calls one sink; requests that arrive during a call go out together in the next one."""
+
+    def __init__(self, sink: Sink, context_provider: ContextProvider) -> None:
+        self._sink = sink
+        self._context_provider = context_provider
+        self._waiting: list[_Request] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def apply(self, actions: list[Any], wants_child: Sequence[int]) -> Children | None:
+        request = _Request(actions, wants_child)
+        self._waiting.append(request)
+        if self._task is None:
+            # A fresh context: neither a component's scope nor its deadline applies inside.
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._drain(), context=contextvars.Context())
+        return await request.done
+
+    @property
+    def is_idle(self) -> bool:
+        return self._task is None
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                requests, self._waiting = self._waiting, []
+                await self._call(requests)
+        finally:
+            self._task = None
+            for request in self._waiting:
+                request.fail(asyncio.CancelledError())
+
+    async def _call(self, requests: list[_Request]) -> None:
+        requests = [request for request in requests if not request.done.cancelled()]
+        if not requests:
+            return
+        try:
+            children = await self._call_once(requests)
+        except asyncio.CancelledError as error:
+            for request in requests:
+                request.fail(error)
+            raise
+        except BaseException as error:  # handed to the components that wait for it
+            if len(requests) == 1 or not _may_isolate(error):
+                for request in requests:
+                    request.fail(error)
+                return
+            middle = len(requests) // 2
+            await self._call(requests[:middle])
+            await self._call(requests[middle:])
+            return
+        _hand_out(requests, children)
+
+    async def _call_once(self, requests: list[_Request]) -> Children | None:
+        actions: list[Any] = []
+        wants_child: list[int] = []
+        for request in requests:
+            wants_child += [len(actions) + position for position in request.wants_child]
+            actions += request.actions
+        children = await call_sink(
+            self._sink, self._context_provider, actions, wants_child, _run_on_worker
+        )
+        if children is not None and len(children) != len(actions):
+            raise _WrongLength(
+                f"sink {self._sink.fn!r} returned {len(children)} results "
+                f"for {len(actions)} actions"
+            )
+        return children
+
+
+class _WrongLength(UsageValueError):
+    """A sink broke its contract; calling it again with fewer actions won't help."""
+
+
+def _may_isolate(error: BaseException) -> bool:
+    return isinstance(error, Exception) and not isinstance(error, (*SYSTEM_ERRORS, _WrongLength))
+
+
+def _hand_out(requests: list[_Request], children: Children | None) -> None:
+    position = 0
+    for request in requests:
+        end = position + len(request.actions)
+        request.succeed(None if children is None else children[position:end])
+        position = end
+
+
+async def _run_on_worker(call: Callable[[], Any]) -> Any:
+    return await worker_pool().submit(contextvars.Context(), call)
+
+
+class Sinks:
+    """The sink queues of one environment."""
+
+    def __init__(self, context_provider: ContextProvider) -> None:
+        self._context_provider = context_provider
+        self._queues: dict[object, SinkQueue] = {}
+
+    async def apply(self, actions: SinkActions) -> None:
+        """Apply one component's actions for one sink, and resolve child providers."""
+        queue = self._queues.get(actions.sink.key)
+        if queue is None:
+            queue = self._queues[actions.sink.key] = SinkQueue(actions.sink, self._context_provider)
+        try:
+            children = await queue.apply(actions.actions, list(actions.children))
+        finally:
+            if queue.is_idle:
+                self._queues.pop(actions.sink.key, None)
+        resolve_children(actions, children)
+
+    def plan(self, actions: SinkActions) -> None:
+        """Resolve child providers from the actions alone, for a preview.
+
+        Raises:
+            ValueError: the sink can hand out children only by running.
+        """
+        if not actions.children:
+            return
+        if actions.sink.child_handler is None:
+            container = next(iter(actions.children.values()))
+            raise UsageValueError(
+                f"can't preview: the sink of {container} creates child target providers only by "
+                "running; give it a child_handler factory (TargetActionSink.from_fn)"
+            )
+        children = [
+            plan_child(actions.sink, self._context_provider, action)
+            if position in actions.children
+            else None
+            for position, action in enumerate(actions.actions)
+        ]
+        resolve_children(actions, children)
+
+
+def resolve_children(actions: SinkActions, children: Children | None) -> None:
+    """Give every pending child provider the handler that its container's sink returned.
+
+    Raises:
+        ValueError: a handler is missing, or was returned where no children can be.
+    """
+    for position, child in enumerate(children or ()):
+        if child is not None and position not in actions.children:
+            raise UsageValueError(
+                f"sink {actions.sink.fn!r} returned a ChildTargetDef for action {position}, "
+                "whose target state was not declared with children (or is being deleted)"
+            )
+    for position, provider in actions.children.items():
+        found = None if children is None else children[position]
+        if found is None:
+            raise UsageValueError(
+                f"expected the child provider of {provider} to be fulfilled: its sink "
+                f"{actions.sink.fn!r} returned no ChildTargetDef for it"
+            )
+        provider.resolve(found.handler)

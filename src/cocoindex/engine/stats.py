@@ -1,0 +1,174 @@
+"""Counters of what a run did, by processor, and who watches them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from enum import IntEnum, StrEnum
+from typing import Generic, NamedTuple, TypeVar
+
+R = TypeVar("R")
+
+
+class ComponentStats(NamedTuple):
+    """How many executions of one processor did what."""
+
+    num_execution_starts: int = 0
+    num_unchanged: int = 0
+    num_adds: int = 0
+    num_deletes: int = 0
+    num_reprocesses: int = 0
+    num_errors: int = 0
+
+    @property
+    def num_processed(self) -> int:
+        return self.num_unchanged + self.num_adds + self.num_deletes + self.num_reprocesses
+
+    @property
+    def num_finished(self) -> int:
+        return self.num_processed + self.num_errors
+
+    @property
+    def num_in_progress(self) -> int:
+        return max(0, self.num_execution_starts - self.num_finished)
+
+    @property
+    def num_errored(self) -> int:
+        return self.num_errors
+
+
+class UpdateStats(NamedTuple):
+    """A consistent snapshot of all counters of one operation."""
+
+    by_component: dict[str, ComponentStats]
+
+    @property
+    def total(self) -> ComponentStats:
+        """The sum over all processors."""
+        rows = self.by_component.values()
+        return ComponentStats(*(sum(column) for column in zip(*rows, strict=True)))
+
+
+class UpdateStatus(StrEnum):
+    """Whether the root component is ready."""
+
+    RUNNING = "running"
+    READY = "ready"
+
+
+class UpdateSnapshot(NamedTuple, Generic[R]):
+    """One element of ``watch()``; ``result`` is set in the last one only."""
+
+    stats: UpdateStats | None
+    status: UpdateStatus
+    result: R | None = None
+
+
+class Counter(IntEnum):
+    """Columns of :class:`ComponentStats`."""
+
+    STARTS = 0
+    UNCHANGED = 1
+    ADDS = 2
+    DELETES = 3
+    REPROCESSES = 4
+    ERRORS = 5
+
+
+class StatsGroup:
+    """Counters of one operation or ``stats_group``. Belongs to the environment's loop."""
+
+    def __init__(self, title: str | None = None) -> None:
+        self.title = title
+        self.status = UpdateStatus.RUNNING
+        self.terminated = False
+        self._rows: dict[str, list[int]] = {}
+        self._changes = 0
+        self._watchers: set[_Watcher] = set()
+        self._members = 0
+        self._is_closed = False
+
+    def count(self, processor: str, counter: Counter) -> None:
+        row = self._rows.get(processor)
+        if row is None:
+            row = self._rows[processor] = [0] * len(Counter)
+        row[counter] += 1
+        self._changed()
+
+    def finish_cancelled(self, processor: str) -> None:
+        """A cancelled execution counts nowhere, but it is not in progress any more."""
+        row = self._rows.get(processor)
+        if row is not None and row[Counter.STARTS]:
+            row[Counter.STARTS] -= 1
+            self._changed()
+
+    def member_started(self) -> None:
+        self._members += 1
+
+    def member_finished(self) -> None:
+        self._members -= 1
+        self._end_if_done()
+
+    def close(self) -> None:
+        """Nothing more will be mounted into this group; it ends with its last member."""
+        self._is_closed = True
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._is_closed and self._members == 0 and not self.terminated:
+            self.set_ready()
+            self.terminate()
+
+    def set_ready(self) -> None:
+        self.status = UpdateStatus.READY
+        self._changed()
+
+    def terminate(self) -> None:
+        self.terminated = True
+        self._changed()
+
+    def snapshot(self) -> UpdateStats | None:
+        if not self._rows:
+            return None
+        return UpdateStats({name: ComponentStats(*row) for name, row in list(self._rows.items())})
+
+    def _changed(self) -> None:
+        self._changes += 1
+        for watcher in self._watchers:
+            watcher.wake()
+
+    async def changes(self) -> AsyncIterator[UpdateSnapshot[None]]:
+        """Snapshots, coalesced while the consumer is busy, until the group has terminated."""
+        watcher = _Watcher()
+        self._watchers.add(watcher)
+        try:
+            seen = -1
+            while not self.terminated:
+                if self._changes == seen:
+                    await watcher.wait()
+                seen = self._changes
+                if not self.terminated:
+                    yield UpdateSnapshot(self.snapshot(), self.status)
+        finally:
+            self._watchers.discard(watcher)
+
+
+class _Watcher:
+    """Wakes one consumer, which may live on another loop than the run."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+        self._woken = False
+
+    def wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(RuntimeError):  # the consumer's loop is closed
+                self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event.clear()
+        self._woken = False

@@ -1,0 +1,136 @@
+"""The submit phase of a build: pre-commit, sinks, commit, sweep, memo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cocoindex.engine import rows
+from cocoindex.engine.entry import Entry
+from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.protocol import carry_out, prepare, settle
+from cocoindex.engine.stats import Counter
+from cocoindex.engine.sweep import sweep
+from cocoindex.engine.tree import Guard, removal_rows
+
+if TYPE_CHECKING:
+    from cocoindex.engine.component_memo import ComponentMemo
+    from cocoindex.engine.execution import Execution
+    from cocoindex.engine.submission import Submission
+    from cocoindex.state.base import Batch
+
+WritableBatch = list[tuple[bytes, bytes | None]]
+
+MAX_PENDING_BYTES = 16 * 1024 * 1024
+"""Rows that wait for the disk; beyond this, finishing components wait too."""
+
+
+async def submit(execution: Execution, memo: ComponentMemo, value: Any) -> None:
+    """Bring the target states of a component that has run in step with what it declared."""
+    run = execution.run
+    with_memo = await memo.encode(value)
+    state_rows = [] if execution.user_state is None else execution.user_state.commit_rows()
+    contained = set() if execution.memos is None else execution.memos.contained()
+    submission = await prepare(
+        run,
+        lambda: _entry_of(execution),
+        execution.declarations.values(),
+        contained,
+        mode="build",
+        where=execution,
+    )
+
+    def commit() -> None:
+        _commit(execution, submission, state_rows)
+
+    await carry_out(run, submission, commit, where=execution)
+    counter = Counter.REPROCESSES if submission.entry.existed else Counter.ADDS
+    if execution.place.node.has_children or execution.tree.root is not None:
+        reach(FaultPoint.BEFORE_SWEEP, execution)
+        await sweep(run, execution.id, execution.path, execution)
+        reach(FaultPoint.AFTER_SWEEP, execution)
+    if with_memo is not None and _may_memoize(execution):
+        reach(FaultPoint.BEFORE_MEMO, execution)
+        run.app.section.write([(rows.component_memo_key(execution.id), with_memo)])
+        reach(FaultPoint.AFTER_MEMO, execution)
+    execution.stats.count(execution.name, counter)
+    if run.app.section.pending_bytes > MAX_PENDING_BYTES:
+        await run.app.section.flushed()
+
+
+def _entry_of(execution: Execution) -> Entry:
+    place = execution.place
+    raw = None
+    if not place.is_fresh:
+        raw = execution.run.app.section.get(rows.tracking_key(execution.id))
+    return Entry(execution.id, raw, place.parent_id, place.key)
+
+
+def _may_memoize(execution: Execution) -> bool:
+    return not (
+        execution.subtree_failed
+        or execution.kept_any
+        or execution.id in execution.run.robbed
+        or execution.run.cancelled_by is not None
+    )
+
+
+# --- commit --------------------------------------------------------------------------------------
+
+
+def _commit(execution: Execution, submission: Submission, state_rows: Batch) -> None:
+    run, entry = execution.run, submission.entry
+    batch: WritableBatch = []
+    if not submission.has_actions:
+        batch += submission.precommit_rows()
+    is_changed = submission.is_changed or not entry.existed or bool(batch)
+    batch += settle(run, submission)
+    is_changed |= _commit_memos(execution, submission, batch)
+    is_changed |= _commit_user_state(execution, entry, state_rows, batch)
+    _commit_existence(execution, batch)
+    if entry.processor != execution.name:
+        entry.processor = execution.name
+        is_changed = True
+    if is_changed:
+        entry.version = submission.version
+        batch.append((rows.tracking_key(entry.component_id), entry.encode()))
+    if batch:
+        run.app.section.write(batch)
+
+
+def _commit_memos(execution: Execution, submission: Submission, batch: WritableBatch) -> bool:
+    """Flush function memos; whether the entry's note of having some has changed."""
+    entry, memos = submission.entry, execution.memos
+    has_memos = memos is not None and memos.keeps_any
+    if memos is not None:
+        batch += memos.commit_rows(submission.robbed_memos)
+    elif entry.has_memos:
+        prefix = rows.function_memo_prefix(execution.id)
+        batch += [(key, None) for key in execution.run.app.section.scan_keys(prefix)]
+    changed = entry.has_memos != has_memos
+    entry.has_memos = has_memos
+    return changed
+
+
+def _commit_user_state(
+    execution: Execution, entry: Entry, state_rows: Batch, batch: WritableBatch
+) -> bool:
+    has_state = execution.user_state is not None and len(execution.user_state) > 0
+    batch += state_rows
+    if execution.user_state is None and entry.has_state:
+        prefix = rows.user_state_prefix(execution.id, rows.REGULAR_STATE)
+        batch += [(key, None) for key in execution.run.app.section.scan_keys(prefix)]
+    changed = entry.has_state != has_state
+    entry.has_state = has_state
+    return changed
+
+
+def _commit_existence(execution: Execution, batch: WritableBatch) -> None:
+    run = execution.run
+    guard: Guard | None = None if run.guard is None else run.guard.withholds
+    diff = execution.tree.diff(guard)
+    for removed in diff.removed:
+        batch += removal_rows(execution.id, removed)
+    for withheld in diff.withheld:
+        path = execution.path + withheld.relative_path
+        run.note_withheld(path, withheld.removed, withheld.had)
+    execution.kept_any |= diff.kept_any

@@ -1,0 +1,229 @@
+"""Deleting components that are not mounted any more, and everything below them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from cocoindex.core.keys import StableKey, decode_path, path_text
+from cocoindex.engine import rows
+from cocoindex.engine.absent_providers import ProviderUnavailable
+from cocoindex.engine.entry import Entry
+from cocoindex.engine.exception_handlers import ExceptionContext, route
+from cocoindex.engine.protocol import carry_out, prepare, settle
+from cocoindex.engine.rows import Node, NodeKind, TombstoneRow
+from cocoindex.engine.stats import Counter, StatsGroup
+from cocoindex.engine.tree import Removed, removal_rows
+
+if TYPE_CHECKING:
+    from cocoindex.engine.execution import Execution
+    from cocoindex.engine.run import Run
+
+Path = tuple[StableKey, ...]
+WritableBatch = list[tuple[bytes, bytes | None]]
+
+SWEEP_CHUNK = 1024
+"""Delete executions that run at the same time below one component."""
+
+
+async def sweep(run: Run, owner_id: int, owner_path: Path, swept_by: Execution | None) -> bool:
+    """Delete every tombstoned component of ``owner_id``; whether all of them are gone."""
+    tombstones = run.app.section.scan(rows.tombstone_prefix(owner_id))
+    complete = True
+    for start in range(0, len(tombstones), SWEEP_CHUNK):
+        chunk = tombstones[start : start + SWEEP_CHUNK]
+        deletions = [
+            _Deletion(run, owner_id, owner_path, key, value, swept_by) for key, value in chunk
+        ]
+        complete &= all(await asyncio.gather(*(deletion.run_guarded() for deletion in deletions)))
+    return complete
+
+
+class _Deletion:
+    """The delete execution of one component."""
+
+    def __init__(
+        self,
+        run: Run,
+        owner_id: int,
+        owner_path: Path,
+        tombstone_key: bytes,
+        tombstone: bytes,
+        swept_by: Execution | None,
+    ) -> None:
+        row: TombstoneRow = rows.decode_tombstone(tombstone)
+        self._run = run
+        self._owner_id = owner_id
+        self._tombstone_key = tombstone_key
+        self._place = row
+        self._swept_by = swept_by
+        self.id = rows.unpack_id(tombstone_key)
+        self.path = owner_path + decode_path(row.relative_path)
+        self._name = "<unknown>"
+        self._counted = False
+
+    def __str__(self) -> str:
+        return path_text(self.path)
+
+    @property
+    def _stats(self) -> StatsGroup:
+        return self._run.stats if self._swept_by is None else self._swept_by.stats
+
+    async def run_guarded(self) -> bool:
+        """Delete; a failure is reported, leaves the tombstone, and is tried again next time."""
+        try:
+            return await self._delete()
+        except asyncio.CancelledError:
+            if self._counted:
+                self._stats.finish_cancelled(self._name)
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:  # must not reach the event loop
+            self._run.cancel(error)
+            return False
+        except ProviderUnavailable as error:
+            self._failed()
+            if self._run.is_drop:
+                self._run.delete_errors.append(error)
+            else:
+                self._run.warn_once(("unavailable", str(error)), "%s", error)
+            return False
+        except Exception as error:  # any failing sink, reported like a failing component
+            self._failed()
+            await self._report(error)
+            return False
+
+    def _failed(self) -> None:
+        if not self._counted:
+            self._stats.count(self._name, Counter.STARTS)
+        self._stats.count(self._name, Counter.ERRORS)
+
+    async def _report(self, error: Exception) -> None:
+        run, owner = self._run, self._swept_by
+        run.delete_errors.append(error)
+        run.note_failure(str(self), self._name, error)
+        is_mounted = owner is not None and owner.parent is not None
+        context = ExceptionContext(
+            env_name=run.env_name,
+            stable_path=str(self),
+            processor_name=self._name,
+            mount_kind=owner.mount_kind
+            if owner is not None and is_mounted
+            else "delete_background",
+            parent_stable_path=str(owner) if owner is not None else None,
+        )
+        if run.is_drop:
+            return
+        await route(owner.handlers if owner is not None and is_mounted else None, error, context)
+
+    async def _delete(self) -> bool:
+        section = self._run.app.section
+        place_key = rows.existence_key(self._place.parent_id, self._place.key)
+        raw = section.get(place_key)
+        node = None if raw is None else rows.decode_node(raw)
+        if node is not None and node.kind == NodeKind.COMPONENT:
+            section.write([(self._tombstone_key, None)])  # mounted again meanwhile
+            return True
+        is_demoted = node is not None and node.kind == NodeKind.DIRECTORY
+        await self._delete_own(None if is_demoted else node)
+        if not await sweep(self._run, self.id, self.path, self._swept_by):
+            return False
+        batch: WritableBatch = [(self._tombstone_key, None)]
+        if not is_demoted:
+            batch += [(place_key, None), (rows.node_key(self.id), None)]
+        section.write(batch)
+        if not is_demoted and self._place.parent_id != self._owner_id:
+            _remove_empty_directories(self._run, self._place.parent_id)
+        return True
+
+    async def _delete_own(self, node: Node | None) -> None:
+        """Delete this component's own target states and records; its children become its
+        tombstones (``node`` is None if it became a directory: then they stay).
+        """
+        run = self._run
+        run.app.section.write([(rows.component_memo_key(self.id), None)])
+        entry = self._load()
+        if entry.processor:
+            self._name = entry.processor
+        self._stats.count(self._name, Counter.STARTS)
+        self._counted = True
+        submission = await prepare(run, self._load, (), set(), mode="delete", where=self)
+
+        def commit() -> None:
+            batch: WritableBatch = []
+            if not submission.has_actions:
+                batch += submission.takeovers.rows()
+            batch += settle(run, submission)
+            batch += record_rows(run, self.id, submission.entry)
+            if node is not None:
+                batch += _bury_children(run, self.id, node)
+            run.app.section.write(batch)
+
+        await carry_out(run, submission, commit, where=self)
+        self._stats.count(self._name, Counter.DELETES)
+
+    def _load(self) -> Entry:
+        raw = self._run.app.section.get(rows.tracking_key(self.id))
+        return Entry(self.id, raw, self._place.parent_id, self._place.key)
+
+
+def record_rows(run: Run, component_id: int, entry: Entry) -> WritableBatch:
+    """The deletion of everything stored for one component."""
+    section = run.app.section
+    keys = [rows.tracking_key(component_id)]
+    if entry.has_memos:
+        keys += section.scan_keys(rows.function_memo_prefix(component_id))
+    if entry.has_state:
+        keys += section.scan_keys(rows.user_state_prefix(component_id))
+    return [(key, None) for key in keys]
+
+
+def _bury_children(run: Run, component_id: int, node: Node) -> WritableBatch:
+    """Turn every living node below a deleted component into a dead one with a tombstone."""
+    batch: WritableBatch = []
+    pending: list[tuple[int, bytes]] = [(node.id, b"")] if node.has_children else []
+    while pending:
+        level_id, path = pending.pop()
+        for row_key, value in run.app.section.scan(rows.existence_prefix(level_id)):
+            key, child = rows.child_key(row_key), rows.decode_node(value)
+            if not child.is_live:
+                continue
+            batch += removal_rows(component_id, Removed(level_id, key, child, path + key))
+            if child.kind == NodeKind.DIRECTORY:
+                pending.append((child.id, path + key))
+    return batch
+
+
+def _remove_empty_directories(run: Run, node_id: int) -> None:
+    """Remove dead directories above a deleted component, as far as they are empty now."""
+    section = run.app.section
+    while True:
+        raw = section.get(rows.node_key(node_id))
+        if raw is None:
+            return
+        parent_id, key = rows.unpack_id(raw[:8]), raw[8:]
+        place_key = rows.existence_key(parent_id, key)
+        place = section.get(place_key)
+        if place is None or rows.decode_node(place).kind != NodeKind.DEAD_DIRECTORY:
+            return
+        if section.scan(rows.existence_prefix(node_id), limit=1):
+            return
+        section.write([(place_key, None), (rows.node_key(node_id), None)])
+        node_id = parent_id
+
+
+async def delete_root(run: Run) -> None:
+    """Delete the root component and everything below it (``App.drop``)."""
+    section = run.app.section
+    raw = section.get(rows.existence_key(rows.ROOT_PARENT_ID, b""))
+    if raw is None:
+        return
+    tombstone = TombstoneRow(rows.ROOT_PARENT_ID, b"", b"")
+    key = rows.tombstone_key(rows.ROOT_PARENT_ID, rows.ROOT_ID)
+    dead = Node(NodeKind.DEAD_COMPONENT, rows.ROOT_ID, True)
+    section.write(
+        [
+            (rows.existence_key(rows.ROOT_PARENT_ID, b""), dead.encode()),
+            (key, rows.encode(tombstone)),
+        ]
+    )
+    await sweep(run, rows.ROOT_PARENT_ID, (), None)

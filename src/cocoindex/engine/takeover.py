@@ -1,0 +1,151 @@
+"""Ownership of target states: claims, and what a claim does to the previous owner.
+
+A target path has one owner. A component that declares a path owned by another takes the item
+over within its own pre-commit: the item moves with all its possible states, and everything
+that would let the old owner believe in it (component memos) is dropped in the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cocoindex.engine import rows
+from cocoindex.engine.entry import Entry, Group, GroupKey
+from cocoindex.engine.rows import Item
+
+if TYPE_CHECKING:
+    from cocoindex.engine.run import Run
+    from cocoindex.engine.submission import InFlight
+
+
+class MustWait(Exception):
+    """A claimed item is being applied by its owner right now; plan again when it is done."""
+
+    def __init__(self, owner: InFlight) -> None:
+        super().__init__()
+        self.owner = owner
+
+
+class Takeovers:
+    """The claims of one submission. Nothing changes anywhere before :meth:`apply`."""
+
+    __slots__ = ("_claims", "_entry", "_owners", "_run", "_taken")
+
+    def __init__(self, run: Run, entry: Entry) -> None:
+        self._run = run
+        self._entry = entry
+        self._claims: list[bytes] = []
+        self._owners: dict[int, Entry] = {}
+        self._taken: list[tuple[int, GroupKey, bytes]] = []
+
+    def claim_new(self, target_path: bytes) -> None:
+        """This component begins to track ``target_path``."""
+        self._claims.append(target_path)
+
+    def claim(
+        self, target_path: bytes, current: GroupKey, describe: Callable[[], str]
+    ) -> Item | None:
+        """Take the item at ``target_path`` over, if another component tracks it."""
+        raw = self._run.app.section.get(rows.owner_key(target_path))
+        if raw is None:
+            return None
+        owner_id = rows.unpack_id(raw)
+        if owner_id == self._entry.component_id:
+            return None
+        owner = self._owner(owner_id)
+        kept: Item | None = None
+        for group, item in list(owner.at(target_path)):
+            self._check_idle(owner_id, item)
+            key = (group.path, group.provider_id)
+            self._taken.append((owner_id, key, item.key))
+            if key == current:
+                kept = _renumbered(item)
+        self._claims.append(target_path)
+        self._warn_if_contested(owner_id, describe)
+        return kept
+
+    def claim_below(self, container: bytes) -> None:
+        """Take over everything tracked below a container, whoever tracks it."""
+        found = self._run.app.section.scan(rows.owner_key(container))
+        for row_key, raw in found:
+            target_path = row_key[1:]
+            owner_id = rows.unpack_id(raw)
+            if target_path == container or owner_id == self._entry.component_id:
+                continue
+            owner = self._owner(owner_id)
+            for group, item in list(owner.at(target_path)):
+                self._check_idle(owner_id, item)
+                key = (group.path, group.provider_id)
+                self._taken.append((owner_id, key, item.key))
+                self._entry.group(key).items[item.key] = _renumbered(item)
+            self._claims.append(target_path)
+
+    def tracks_below(self, container: bytes) -> bool:
+        """Whether anything is tracked strictly below ``container``."""
+        found = self._run.app.section.scan(rows.owner_key(container), limit=2)
+        return any(len(key) > len(container) + 1 for key, _ in found)
+
+    def _owner(self, owner_id: int) -> Entry:
+        in_flight = self._run.app.in_flight.get(owner_id)
+        if in_flight is not None:
+            return in_flight.entry
+        known = self._owners.get(owner_id)
+        if known is None:
+            raw = self._run.app.section.get(rows.tracking_key(owner_id))
+            known = self._owners[owner_id] = Entry(owner_id, raw, 0, b"")
+        return known
+
+    def _check_idle(self, owner_id: int, item: Item) -> None:
+        in_flight = self._run.app.in_flight.get(owner_id)
+        if in_flight is not None and not item.is_settled:
+            raise MustWait(in_flight)
+
+    def _warn_if_contested(self, owner_id: int, describe: Callable[[], str]) -> None:
+        if not self._run.was_executed(owner_id):
+            return
+        what = describe()
+        self._run.warn_once(
+            ("contested", what),
+            "target state %s is declared by two components in one run: %s and %s; "
+            "the later claim wins, and they will overwrite each other on every run",
+            what,
+            self._run.path_text(owner_id),
+            self._run.path_text(self._entry.component_id),
+        )
+
+    # --- effects -----------------------------------------------------------------------------
+
+    def apply(self) -> None:
+        """Remove what was taken from its previous owners."""
+        for owner_id, group_key, item_key in self._taken:
+            self._owner(owner_id).group(group_key).items.pop(item_key, None)
+        for owner_id in {owner_id for owner_id, _, _ in self._taken}:
+            self._run.robbed.update(self._run.lineage(owner_id))
+
+    def rows(self) -> list[tuple[bytes, bytes | None]]:
+        """Owner claims, the previous owners' new entries, and their memos gone."""
+        me = rows.pack_id(self._entry.component_id)
+        batch: list[tuple[bytes, bytes | None]] = [
+            (rows.owner_key(path), me) for path in self._claims
+        ]
+        for owner_id in {owner_id for owner_id, _, _ in self._taken}:
+            batch.append((rows.tracking_key(owner_id), self._owner(owner_id).encode()))
+            batch += [
+                (rows.component_memo_key(node_id), None) for node_id in self._run.lineage(owner_id)
+            ]
+        return batch
+
+
+def _renumbered(item: Item) -> Item:
+    """A copy with all versions 0: the old owner's numbering is unrelated to the new one's."""
+    return Item(
+        item.key,
+        [(0, payload) for _, payload in item.states],
+        item.schema_version,
+        item.generation,
+        item.children_first,
+    )
+
+
+__all__ = ["Group", "MustWait", "Takeovers"]

@@ -1,0 +1,291 @@
+"""The tree of paths below one component: what this execution mounts, against what is stored.
+
+A component owns the paths below it down to, not into, other components. Each directory level
+is loaded with one range read when it is first touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cocoindex.core.keys import StableKey, decode_key, decode_path, encode_key, encode_path
+from cocoindex.core.keys import path_text as text_of
+from cocoindex.engine import rows
+from cocoindex.engine.rows import Node, NodeKind
+from cocoindex.errors import UsageValueError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.app_state import AppState
+
+Batch = list[tuple[bytes, bytes | None]]
+
+
+class Level:
+    """One directory level of the tree: a node, its stored children and its mounted ones."""
+
+    __slots__ = ("found", "mounted", "node_id", "stored")
+
+    def __init__(self, node_id: int, stored: dict[bytes, Node]) -> None:
+        self.node_id = node_id
+        self.stored = stored
+        self.mounted: dict[bytes, Level | None] = {}
+        """By encoded key: the level below a directory, or None for a component."""
+        self.found = 0
+        """How many of ``mounted`` were stored and alive before."""
+
+    def unmounted(self) -> list[tuple[bytes, Node]]:
+        if self.found == len(self.stored):
+            return []
+        return [(k, n) for k, n in self.stored.items() if n.is_live and k not in self.mounted]
+
+
+class Place(NamedTuple):
+    """Where a mounted component stands."""
+
+    node: Node
+    parent_id: int
+    key: bytes
+    is_fresh: bool
+    """Nothing can be stored for it yet."""
+
+
+class Removed(NamedTuple):
+    """A stored node that this execution did not mount (or mounts as a directory now)."""
+
+    parent_id: int
+    key: bytes
+    node: Node
+    relative_path: bytes
+    demoted: bool = False
+
+
+class EachCall:
+    """One ``mount_each`` call: which of its stored children must not be judged as removed."""
+
+    __slots__ = ("unlisted",)
+
+    def __init__(self) -> None:
+        self.unlisted: list[Callable[[Any], bool]] = []
+
+    def is_unlisted(self, key: bytes) -> bool:
+        return any(match(decode_key(key)) for match in self.unlisted)
+
+
+class Withheld(NamedTuple):
+    """Removals that the deletion guard did not let through."""
+
+    relative_path: tuple[StableKey, ...]
+    removed: int
+    had: int
+
+
+Guard = Callable[[int, int], bool]
+"""``(removed, had) -> withhold``."""
+
+
+class ExistenceDiff:
+    """What an execution's commit does to the nodes below it."""
+
+    def __init__(self) -> None:
+        self.removed: list[Removed] = []
+        self.withheld: list[Withheld] = []
+        self.kept_any = False
+
+
+class MountTree:
+    """Existence bookkeeping of one execution."""
+
+    __slots__ = ("_app", "_own", "each", "root")
+
+    def __init__(self, app: AppState, own: Place) -> None:
+        self._app = app
+        self._own = own
+        self.root: Level | None = None
+        self.each: dict[bytes, EachCall] = {}
+
+    def claim(self, keys: Sequence[StableKey], where: Callable[[], str]) -> Place:
+        """Mount a component at ``keys`` below this one.
+
+        Raises:
+            ValueError: the path is empty or collides with another mount of this execution.
+        """
+        if not keys:
+            raise UsageValueError(f"Path is empty: a component below {where()} needs a subpath")
+        level = self._root_level()
+        for position, key in enumerate(keys[:-1]):
+            level = self._enter(level, key, keys[: position + 1], where)
+        encoded = encode_key(keys[-1])
+        if encoded in level.mounted:
+            raise UsageValueError(
+                f"component path {_text(where, keys)} already exists: "
+                "it was mounted, or used as a directory, earlier in this run"
+            )
+        place = self._ensure_component(level, encoded)
+        level.mounted[encoded] = None
+        return place
+
+    def each_call(self, keys: Sequence[StableKey]) -> EachCall:
+        """Note that ``mount_each`` is called with this path (even if it lists nothing)."""
+        return self.each.setdefault(encode_path(keys), EachCall())
+
+    # --- existence rows ----------------------------------------------------------------------
+
+    def _load(self, node: Node) -> Level:
+        if not node.has_children:
+            return Level(node.id, {})
+        found = self._app.section.scan(rows.existence_prefix(node.id))
+        stored = {rows.child_key(key): rows.decode_node(value) for key, value in found}
+        return Level(node.id, stored)
+
+    def _root_level(self) -> Level:
+        if self.root is None:
+            own = self._own
+            raw = self._app.section.get(rows.existence_key(own.parent_id, own.key))
+            node = own.node if raw is None else rows.decode_node(raw)
+            self.root = self._load(node)
+            if not node.has_children:
+                self._write_parent(own.parent_id, own.key, node)
+        return self.root
+
+    def _enter(
+        self, level: Level, key: StableKey, path: Sequence[StableKey], where: Callable[[], str]
+    ) -> Level:
+        encoded = encode_key(key)
+        if encoded in level.mounted:
+            below = level.mounted[encoded]
+            if below is None:
+                raise UsageValueError(
+                    f"path {_text(where, path)} is not a directory: "
+                    "it was mounted as a component in this run"
+                )
+            return below
+        below = level.mounted[encoded] = self._load(self._ensure_directory(level, encoded))
+        return below
+
+    def _ensure_component(self, level: Level, key: bytes) -> Place:
+        stored = level.stored.get(key)
+        if stored is None:
+            node = Node(NodeKind.COMPONENT, self._app.new_node_id())
+        else:
+            level.found += stored.is_live
+            node = Node(NodeKind.COMPONENT, stored.id, stored.has_children)
+        if node != stored:
+            self._app.section.write([(rows.existence_key(level.node_id, key), node.encode())])
+        return Place(node, level.node_id, key, stored is None)
+
+    def _ensure_directory(self, level: Level, key: bytes) -> Node:
+        """The node of a directory, as it was stored before (which tells what to load).
+
+        A component that becomes a directory keeps its kind until this execution commits.
+        """
+        stored = level.stored.get(key)
+        if stored is None:
+            node = Node(NodeKind.DIRECTORY, self._app.new_node_id())
+            self._write_parent(level.node_id, key, node)
+            return node
+        level.found += stored.is_live
+        node = stored if stored.is_live else Node(NodeKind.DIRECTORY, stored.id, True)
+        if node is not stored or not stored.has_children:
+            self._write_parent(level.node_id, key, node)
+        return stored
+
+    def _write_parent(self, parent_id: int, key: bytes, node: Node) -> None:
+        """Rows of a node that gets children: its own, marked so, and its name by id."""
+        marked = Node(node.kind, node.id, True)
+        self._app.section.write(
+            [
+                (rows.existence_key(parent_id, key), marked.encode()),
+                (rows.node_key(node.id), rows.pack_id(parent_id) + key),
+            ]
+        )
+
+    # --- existence diff ----------------------------------------------------------------------
+
+    def diff(self, guard: Guard | None) -> ExistenceDiff:
+        """Stored nodes that were not mounted, at any depth down to other components."""
+        found = ExistenceDiff()
+        if self.root is None:
+            if not self._own.node.has_children:
+                return found
+            self.root = self._load(self._own.node)
+        self._diff_level(self.root, b"", guard, found)
+        return found
+
+    def _diff_level(
+        self, level: Level, path: bytes, guard: Guard | None, found: ExistenceDiff
+    ) -> bool:
+        """Collect removals below ``level``; return whether something unmounted was kept."""
+        kept_any = False
+        for key, below in level.mounted.items():
+            if below is None:
+                continue
+            node = level.stored.get(key)
+            if node is not None and node.kind == NodeKind.COMPONENT:
+                found.removed.append(Removed(level.node_id, key, node, path + key, True))
+            kept_any |= self._diff_level(below, path + key, guard, found)
+        gone = level.unmounted()
+        if gone:
+            kept_any |= self._diff_unmounted(level, gone, path, guard, found)
+        return kept_any
+
+    def _diff_unmounted(
+        self,
+        level: Level,
+        gone: list[tuple[bytes, Node]],
+        path: bytes,
+        guard: Guard | None,
+        found: ExistenceDiff,
+    ) -> bool:
+        kept = self._kept_by_call(level, gone, path, guard, found)
+        for key, node in gone:
+            if key in kept:
+                continue
+            if node.kind == NodeKind.COMPONENT:
+                found.removed.append(Removed(level.node_id, key, node, path + key))
+            elif self._diff_level(self._load(node), path + key, guard, found):
+                kept = kept | {key}
+            else:
+                found.removed.append(Removed(level.node_id, key, node, path + key))
+        found.kept_any |= bool(kept)
+        return bool(kept)
+
+    def _kept_by_call(
+        self,
+        level: Level,
+        gone: list[tuple[bytes, Node]],
+        path: bytes,
+        guard: Guard | None,
+        found: ExistenceDiff,
+    ) -> set[bytes]:
+        call = self.each.get(path)
+        if call is None:
+            return set()
+        children = [key for key, node in gone if node.kind == NodeKind.COMPONENT]
+        kept = {key for key in children if call.unlisted and call.is_unlisted(key)}
+        removed = len(children) - len(kept)
+        had = sum(node.kind == NodeKind.COMPONENT for node in level.stored.values())
+        if guard is not None and guard(removed, had):
+            found.withheld.append(Withheld(decode_path(path), removed, had))
+            return set(children)
+        return kept
+
+
+def removal_rows(owner_id: int, removed: Removed) -> Batch:
+    """Rows that turn a removed node into a dead one with a tombstone at ``owner_id``."""
+    place = rows.existence_key(removed.parent_id, removed.key)
+    node = removed.node
+    if node.kind == NodeKind.DIRECTORY:
+        return [(place, Node(NodeKind.DEAD_DIRECTORY, node.id, node.has_children).encode())]
+    kind = NodeKind.DIRECTORY if removed.demoted else NodeKind.DEAD_COMPONENT
+    tombstone = rows.TombstoneRow(removed.parent_id, removed.key, removed.relative_path)
+    has_children = node.has_children or removed.demoted
+    return [
+        (place, Node(kind, node.id, has_children).encode()),
+        (rows.tombstone_key(owner_id, node.id), rows.encode(tombstone)),
+    ]
+
+
+def _text(where: Callable[[], str], keys: Sequence[StableKey]) -> str:
+    base = where()
+    return ("" if base == "/" else base) + text_of(keys)

@@ -1,0 +1,98 @@
+"""How failures are shown."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from cocoindex.cli import errors
+from cocoindex.cli.logs import log_level
+from cocoindex.cli.session import waiting_lines
+from cocoindex.cli.summary import Failure, failure_lines
+from cocoindex.errors import UsageValueError
+
+
+@pytest.fixture
+def user_module(tmp_path: Path) -> ModuleType:
+    path = tmp_path / "main.py"
+    path.write_text(
+        "from cocoindex.core.keys import normalize_key\n"
+        "def fails():\n"
+        "    raise KeyError('mine')\n"
+        "def misuses():\n"
+        "    normalize_key(1.5)\n"
+        "def passes_on(call):\n"
+        "    call()\n"
+    )
+    spec = importlib.util.spec_from_file_location("main_of_errors", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def caught(call: object) -> BaseException:
+    with pytest.raises(Exception) as info:
+        call()  # type: ignore[operator]
+    # The frames of this test are the user's too; the traceback of interest starts below.
+    error = info.value
+    return error.with_traceback(error.__traceback__.tb_next) if error.__traceback__ else error
+
+
+def test_a_traceback_starts_at_the_users_frame(user_module: ModuleType) -> None:
+    shown = errors.user_traceback(caught(user_module.fails))
+    assert shown is not None
+    assert shown.count("File ") == 1
+    assert shown.endswith("raise KeyError('mine')\nKeyError: 'mine'")
+
+
+def test_frames_of_the_package_are_left_out(user_module: ModuleType) -> None:
+    shown = errors.user_traceback(caught(user_module.misuses))
+    assert shown is not None
+    assert "normalize_key(1.5)" in shown
+    assert "keys.py" not in shown
+
+
+def test_an_error_without_frames_of_the_user_has_no_traceback() -> None:
+    from cocoindex.core.keys import normalize_key
+
+    error = caught(lambda: normalize_key(1.5))
+    error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ else None
+    assert errors.user_traceback(error) is None
+
+
+def test_an_error_is_one_line_and_others_than_ours_name_their_type() -> None:
+    assert errors.one_line(UsageValueError("a\n b")) == "a b"
+    assert errors.one_line(OSError(2, "gone")) == "FileNotFoundError: [Errno 2] gone"
+    assert errors.one_line(ValueError("at postgres://u:pw@h/d")) == (
+        "ValueError: at postgres://u:***@h/d"
+    )
+
+
+def test_the_summary_names_the_first_ten_failed_components() -> None:
+    first = [Failure(f"/{n}", "ValueError: boom") for n in range(10)]
+    lines = failure_lines(12, first)
+    assert lines[0] == "12 component(s) failed; see the log above."
+    assert lines[1] == "  /0: ValueError: boom"
+    assert lines[10:] == ["  /9: ValueError: boom", "  … and 2 more"]
+
+
+def test_bodies_that_do_not_return_are_named() -> None:
+    assert waiting_lines([("process_file", '/"a.pdf"')]) == [
+        'Waiting for process_file at /"a.pdf"… press Ctrl-C again to quit now.'
+    ]
+    assert waiting_lines([("f", "/")] * 5)[-1] == "(and 2 more)"
+
+
+def test_the_log_level_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert log_level() == logging.WARNING
+    monkeypatch.setenv("COCOINDEX_LOG_LEVEL", "debug")
+    assert log_level() == logging.DEBUG
+    monkeypatch.setenv("COCOINDEX_LOG_LEVEL", "loud")
+    with pytest.raises(errors.CliError, match=r"COCOINDEX_LOG_LEVEL.*'loud'.*WARNING"):
+        log_level()

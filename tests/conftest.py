@@ -1,0 +1,71 @@
+"""Fixtures for every room: a clean process environment and a state store per test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# Read when the deadline clock is first used; enables the test clock.
+os.environ["COCOINDEX_TESTING"] = "1"
+
+if TYPE_CHECKING:
+    import cocoindex as coco
+
+_SETTINGS_OF_THE_SHELL = ("COCOINDEX_DB", "COCOINDEX_DATABASE_URL", "COCOINDEX_DELETION_GUARD")
+
+
+_LIMIT_SECONDS = 120
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Turn a test that hangs into one that fails, where the platform has alarms."""
+    if not hasattr(signal, "SIGALRM"):
+        return (yield)
+
+    def expire(_signal: int, _frame: object) -> None:
+        raise TimeoutError(f"{item.nodeid} took more than {_LIMIT_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.alarm(_LIMIT_SECONDS)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*_SETTINGS_OF_THE_SHELL, "COCOINDEX_MAX_INFLIGHT_COMPONENTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _real_deadline_clock_afterwards() -> Iterator[None]:
+    yield
+    core = sys.modules.get("cocoindex._internal.core")
+    if core is not None:
+        core.testing_disable_deadline_clock()
+
+
+@pytest.fixture
+def db_path(tmp_path: Path) -> Path:
+    """Where the state store of this test lives; nothing is there yet."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+async def env(db_path: Path) -> AsyncIterator[coco.Environment]:
+    """An open environment on the loop of the test; closed afterwards."""
+    import cocoindex as coco
+
+    environment = coco.Environment(coco.Settings(db_path=db_path), name="test")
+    yield environment
+    environment.close()

@@ -1,0 +1,140 @@
+"""Many children at once, and many calls at once: ``mount_each`` and ``map``, §E3.1, §A5.1."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import cocoindex as coco
+from cocoindex.testing.targets import InjectedFailure
+
+sub = coco.component_subpath
+
+
+class TestMountEach:
+    async def test_it_takes_async_iterables_and_extra_arguments(self, bench, table):
+        async def items():
+            for key in "ab":
+                yield key, key.upper()
+
+        async def body():
+            handle = await coco.mount_each(
+                sub("e"), lambda v, *, tail: table.declare(v, tail), items(), tail="!"
+            )
+            await handle.ready()
+            return dict(table.rows)
+
+        assert await bench.run(body) == {"A": "!", "B": "!"}
+
+    async def test_items_before_a_failing_generator_are_mounted(self, bench, table):
+        def items():
+            yield "a", "a"
+            raise ZeroDivisionError
+
+        async def body():
+            with pytest.raises(ZeroDivisionError):
+                await coco.mount_each(sub("e"), lambda v: table.declare(v, 1), items())
+
+        await bench.run(body)
+        assert table.rows == {"a": 1}
+
+    async def test_one_failing_sink_fails_one_item(self, bench, table):
+        async def body():
+            await coco.mount_each(
+                sub("e"), lambda v: table.declare(v, v), [(n, n) for n in range(9)]
+            )
+
+        with table.failing(key=4, error=InjectedFailure()):
+            await bench.run(body)
+        assert sorted(table.rows) == [0, 1, 2, 3, 5, 6, 7, 8]
+
+        table.take()
+        await bench.run(body)
+        assert table.take() == [("put", 4, 4)]
+
+
+class TestMap:
+    async def test_results_come_in_input_order(self, bench):
+        async def double(n: int, plus: int) -> int:
+            await asyncio.sleep(0)
+            return 2 * n + plus
+
+        async def stream():
+            for n in range(3):
+                yield n
+
+        async def body():
+            return (
+                await coco.map(double, range(3), 1),
+                await coco.map(double, stream(), plus=0),
+                await coco.map(double, [], 0),
+            )
+
+        assert await bench.run(body) == ([1, 3, 5], [0, 2, 4], [])
+
+    async def test_the_first_failure_in_input_order_is_raised_after_all_ended(self, bench, ran):
+        async def item(n: int) -> Any:
+            for _ in range(5 - n):
+                await asyncio.sleep(0)
+            ran(str(n))
+            if n in (1, 3):
+                raise ValueError(n)
+            return ValueError("a plain value")
+
+        async def body():
+            with pytest.raises(ValueError, match="1"):
+                await coco.map(item, range(5))
+            return sorted(ran.take())
+
+        assert await bench.run(body) == ["0", "1", "2", "3", "4"]
+
+
+class TestUnlisted:
+    """Keys that the source could not list are kept: §E8.1."""
+
+    @pytest.fixture
+    def listing(self, table, ran):
+        from cocoindex.connectorkits.sources import Unlisted
+
+        async def item(key):
+            ran(key)
+            table.declare(key, 1)
+
+        @coco.fn(memo=True)
+        async def listing(keys: tuple[str, ...], hidden: str) -> None:
+            ran("list")
+            items: list[Any] = [(key, key) for key in keys]
+            if hidden:
+                items.append(Unlisted(lambda key: key.startswith(hidden)))
+            await coco.mount_each(sub("e"), item, items)
+
+        async def body(*keys, hidden=""):
+            await coco.mount(sub("listing"), listing, keys, hidden)
+
+        return body
+
+    async def test_they_stay_and_nothing_of_them_runs(self, bench, table, ran, listing):
+        await bench.run(lambda: listing("a1", "a2", "b1", "b2"))
+        table.take()
+        ran.take()
+
+        await bench.run(lambda: listing("b1", hidden="a"))
+
+        assert ran.take() == ["list", "b1"]
+        assert table.take() == [("delete", "b2", None)]
+        assert sorted(table.rows) == ["a1", "a2", "b1"]
+        assert '/"listing"/"e"/"a1"' in await bench.paths()
+
+    async def test_the_parent_lists_again_and_the_next_complete_listing_decides(
+        self, bench, table, ran, listing
+    ):
+        await bench.run(lambda: listing("a1", "b1"))
+        for _ in range(2):
+            await bench.run(lambda: listing("b1", hidden="a"))
+        assert ran.take() == ["list", "a1", "b1", "list", "b1", "list", "b1"]
+
+        await bench.run(lambda: listing("b1"))
+
+        assert table.rows == {"b1": 1}
