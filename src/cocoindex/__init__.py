@@ -10,6 +10,9 @@ smallest set of inserts, updates and deletes, safely across crashes::
     app.update_blocking()
 """
 
+import importlib as _importlib
+from types import ModuleType as _ModuleType
+
 from cocoindex.callables.batching import RetryWithSmallerBatch
 from cocoindex.callables.decorator import fn
 from cocoindex.callables.propagate import logic_propagated_to_callers, logic_tracked
@@ -94,6 +97,13 @@ from cocoindex.errors import (
 )
 
 __version__ = "2.0.0a1"
+
+
+def __getattr__(name: str) -> _ModuleType:
+    if name == "connectorkits":
+        return _importlib.import_module("cocoindex.connectorkits")
+    raise AttributeError(f"module 'cocoindex' has no attribute {name!r}")
+
 
 __all__ = [
     "NON_EXISTENCE",

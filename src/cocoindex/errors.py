@@ -114,3 +114,6 @@ class DeletionsWithheldError(CocoIndexError, RuntimeError):
         )
         self.withheld = withheld
         self.result = result
+
+    def __reduce__(self) -> tuple[type, tuple[list[tuple[str, int, int]], Any]]:
+        return type(self), (self.withheld, self.result)

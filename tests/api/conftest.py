@@ -61,7 +61,7 @@ def run_python() -> Callable[..., str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("COCOINDEX_")}
         inherited["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         done = subprocess.run(
-            [sys.executable, "-c", code, *args],
+            [sys.executable, "-W", "error", "-c", code, *args],
             capture_output=True,
             text=True,
             timeout=60,
@@ -69,6 +69,7 @@ def run_python() -> Callable[..., str]:
             env={**inherited, **env},
         )
         assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
         return done.stdout
 
     return run

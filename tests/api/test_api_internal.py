@@ -76,8 +76,9 @@ def test_a_module_lists_exactly_what_programs_import(module: str) -> None:
 def test_the_test_clock_needs_to_be_asked_for(run_python: Callable[..., str]) -> None:
     code = (
         "from cocoindex._internal import core\n"
-        "for call in (core.testing_reset_deadline_clock, core.testing_disable_deadline_clock,\n"
-        "             lambda: core.testing_advance_deadline_clock(10)):\n"
+        "for call in (core.testing_reset_deadline_clock,\n"
+        "             lambda: core.testing_advance_deadline_clock(10),\n"
+        "             core.testing_disable_deadline_clock):\n"
         "    try: call()\n"
         "    except RuntimeError as error: print('COCOINDEX_TESTING' in str(error))\n"
     )

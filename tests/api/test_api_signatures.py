@@ -172,8 +172,8 @@ def test_the_decorator_takes_the_documented_options() -> None:
 def test_extensions_of_the_app_config_are_keyword_only_with_defaults() -> None:
     keywords = {p.name for p in parameters(coco.AppConfig) if p.kind is KEYWORD}
     assert {"deletion_guard", "limits", "budget", "executor", "lease_wait"} >= keywords
-    assert {"deletion_guard", "limits", "lease_wait"} <= keywords
-    assert all(p.default is None for p in parameters(coco.AppConfig) if p.kind is KEYWORD)
+    assert {"deletion_guard", "lease_wait"} <= keywords
+    assert all(p.default is not EMPTY for p in parameters(coco.AppConfig) if p.kind is KEYWORD)
 
 
 def test_the_app_config_is_a_frozen_dataclass() -> None:
@@ -270,9 +270,9 @@ def test_component_of_ids_take_their_dependency_by_position_or_keyword() -> None
         ids.UuidGenerator.next_uuid: [("self", EMPTY), ("dep", None)],
     }
     for thing, expected in shapes.items():
-        found = [(p.name, p.default) for p in parameters(thing) if p.kind is not KEYWORD]
-        assert found == expected
-        assert all(p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for p in parameters(thing))
+        places = [p for p in parameters(thing) if p.kind is not KEYWORD]
+        assert [(p.name, p.default) for p in places] == expected
+        assert {p.kind for p in places} == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
 
 
 def test_the_id_generators_are_not_memo_keyable() -> None:

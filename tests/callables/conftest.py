@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from cocoindex.core import logic
 
 PRELUDE = "from cocoindex.callables import fn\n"

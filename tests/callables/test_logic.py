@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -335,6 +336,20 @@ def test_a_name_that_turns_into_data_counts_from_the_next_run_on(load):
     assert logic_of(module.f) != before
 
 
+def test_an_enum_counts_whatever_its_values(same):
+    text = """
+    import enum
+    class Mode(enum.Enum):
+        A = (open,)
+        B = (print,)
+    MODE = Mode.A
+    @fn
+    def f(x): return MODE
+    """
+    assert same(text, text)
+    assert not same(text, text.replace("= Mode.A", "= Mode.B"))
+
+
 def test_what_is_left_out_is_named_once_in_the_log(load, caplog):
     module = load("CLIENT = object()\n@fn\ndef f(x): return CLIENT")
     with caplog.at_level(logging.DEBUG, logger="cocoindex"):
@@ -357,6 +372,37 @@ def test_a_memo_key_that_raises_is_left_out(load):
         """
     )
     assert logic_of(module.f) == logic_of(module.f)
+
+
+def test_a_changed_capture_is_noticed_by_key_and_logic_alike(load):
+    module = load(
+        """
+        def make():
+            prefix = "a"
+            @fn(memo=True)
+            def f(x): return prefix + x
+            def change(value):
+                nonlocal prefix
+                prefix = value
+            return f, change
+        """
+    )
+    function, change = module.make()
+    view = function.__coco_function__
+    key, code = view.call_key(("x",), {}).fingerprint, view.logic()
+    change("b")
+    assert view.call_key(("x",), {}).fingerprint != key
+    assert view.logic() != code
+    change("a")
+    assert (view.call_key(("x",), {}).fingerprint, view.logic()) == (key, code)
+
+
+def test_the_parts_of_the_logic_have_readable_labels(load):
+    text = "LIMIT, CLIENT = 3, object()\n@fn\ndef f(x, y=1): return LIMIT, CLIENT"
+    parts = load(text).f.__coco_function__.logic_parts()
+    assert [label for label, _ in parts] == ["code", "defaults", "global LIMIT"]
+    changed = dict(load(text.replace("= 3", "= 4")).f.__coco_function__.logic_parts())
+    assert [label for label, digest in parts if changed[label] != digest] == ["global LIMIT"]
 
 
 # Without a text
@@ -411,13 +457,10 @@ def test_a_file_that_was_edited_after_its_import_does_not_mislead(load):
     """
     module = load(text)
     early = logic_of(module.make())
-    with open(module.__file__, "a") as file:
-        file.write("# edited\n")
+    file = Path(module.__file__)
+    file.write_text(file.read_text() + "# edited\n")
     assert logic_of(module.make()) == early
-    with open(module.__file__) as file:
-        edited = file.read().replace("+ 1", "+ 10")
-    with open(module.__file__, "w") as file:
-        file.write(edited)
+    file.write_text(file.read_text().replace("+ 1", "+ 10"))
     assert logic_of(module.make()) == early
 
 
@@ -543,9 +586,11 @@ async def tricky(a, /, *b, c=1, **d):
     except* (ValueError, OSError) as error:
         raise KeyError from error
     return ~a ** -b // 2.0 if c else ...
-def make(prefix):
+def make(prefix, zone=7, also=(1,)):
     @fn
-    def inner(x): return prefix + x
+    def inner(x):
+        class Local: pass
+        return [prefix + x + str(LIMIT) for _ in NAMES if zone], also
     return inner
 closure = make("p")
 @fn(version=7, deps={"m": 1})
@@ -556,6 +601,10 @@ for f in (plain, tricky, closure, versioned):
 """
 
 EXPECTED = """
+ccebc02d832c0587c7c6cd4b6cc34ba6 24406ce2d31f466311c45dacb8f4882e
+22432d2eaaad5243804b5764a2c613c6 5e67673824e07a5c8858c737ffeddfe3
+3fffb7d094edf15a30d7390ec5d5bab8 2f74e7a6c35458f1c202b36eef6ff530
+16c107f6a8318987a0fa15b90d2ec2cf 6bfe6a4bce607b37b9ce2b3f1516428e
 """
 
 

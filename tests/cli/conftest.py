@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from cocoindex.cli import main
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 
@@ -68,7 +72,8 @@ def clean_environ(**changes: str) -> dict[str, str]:
     """The environment without settings of the shell, so that a child finds this package."""
     dropped = ("COCOINDEX_", "NO_COLOR", "COLUMNS")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
-    return {**kept, "PYTHONPATH": str(SRC), "PYTHONIOENCODING": "utf-8", **changes}
+    path = os.pathsep.join(filter(None, (str(SRC), os.environ.get("PYTHONPATH"))))
+    return {**kept, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", **changes}
 
 
 class Project:
@@ -114,6 +119,7 @@ class Project:
             [*self.command(), *args],
             cwd=self.root,
             env=clean_environ(),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -126,13 +132,47 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-@pytest.fixture
-def folders(project: Project) -> Project:
-    """A project with the folders program and two inputs."""
+def with_folders(root: Path) -> Project:
+    project = Project(root)
     project.write("main.py", FOLDERS)
     project.write("in/a.txt", "alpha")
     project.write("in/b.txt", "beta")
     return project
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Project:
+    """A project with the folders program and two inputs."""
+    return with_folders(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def read_only(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same after an update, for tests that only look."""
+    project = with_folders(tmp_path_factory.mktemp("folders"))
+    assert project.run("update", "main.py", "-q").returncode == 0
+    return project
+
+
+@pytest.fixture
+def here(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """Run ``cocoindex`` within this process: fast, for commands that need no engine."""
+    monkeypatch.chdir(project.root)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level)
+
+    def run(*args: str, answer: str = "") -> Result:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        try:
+            status = main.run(args)
+        finally:
+            root.handlers[:], root.level = before
+        return Result(args, status, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture

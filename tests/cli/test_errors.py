@@ -11,8 +11,8 @@ import pytest
 
 from cocoindex.cli import errors
 from cocoindex.cli.logs import log_level
-from cocoindex.cli.session import waiting_lines
-from cocoindex.cli.summary import Failure, failure_lines
+from cocoindex.cli.summary import failure_lines
+from cocoindex.engine.run import Failure
 from cocoindex.errors import UsageValueError
 
 
@@ -75,18 +75,11 @@ def test_an_error_is_one_line_and_others_than_ours_name_their_type() -> None:
 
 
 def test_the_summary_names_the_first_ten_failed_components() -> None:
-    first = [Failure(f"/{n}", "ValueError: boom") for n in range(10)]
+    first = [Failure(f"/{n}", "f", "ValueError: boom") for n in range(10)]
     lines = failure_lines(12, first)
     assert lines[0] == "12 component(s) failed; see the log above."
     assert lines[1] == "  /0: ValueError: boom"
     assert lines[10:] == ["  /9: ValueError: boom", "  … and 2 more"]
-
-
-def test_bodies_that_do_not_return_are_named() -> None:
-    assert waiting_lines([("process_file", '/"a.pdf"')]) == [
-        'Waiting for process_file at /"a.pdf"… press Ctrl-C again to quit now.'
-    ]
-    assert waiting_lines([("f", "/")] * 5)[-1] == "(and 2 more)"
 
 
 def test_the_log_level_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

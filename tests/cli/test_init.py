@@ -6,6 +6,8 @@ import json
 import tomllib
 from typing import Any
 
+import pytest
+
 import cocoindex
 
 FILES = [".env", ".gitignore", "README.md", "data/hello.md", "main.py", "pyproject.toml"]
@@ -16,8 +18,8 @@ def files_of(project: Any) -> list[str]:
     return sorted(path for path in paths if (project.root / path).is_file())
 
 
-def test_a_new_project_is_made_in_a_folder_of_its_name(project: Any) -> None:
-    done = project.run("init", "my-notes")
+def test_a_new_project_is_made_in_a_folder_of_its_name(project: Any, here: Any) -> None:
+    done = here("init", "my-notes")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "Created CocoIndex project 'my-notes' in 'my-notes'\n\nNext steps:\n"
@@ -31,8 +33,8 @@ def test_a_new_project_is_made_in_a_folder_of_its_name(project: Any) -> None:
     assert about["dependencies"] == [f"cocoindex>={cocoindex.__version__}"]
 
 
-def test_the_new_project_runs_as_it_is_and_then_only_what_changed(project: Any) -> None:
-    project.run("init", "notes")
+def test_the_new_project_runs_as_it_is_and_then_only_what_changed(project: Any, here: Any) -> None:
+    here("init", "notes")
     project.root /= "notes"
     assert "  notes [+]\n" in project.run("ls", "main.py").stdout
     done = project.run("update", "main.py")
@@ -48,16 +50,18 @@ def test_the_new_project_runs_as_it_is_and_then_only_what_changed(project: Any) 
     assert not project.root.joinpath("out/sub/more.md.json").exists()
 
 
-def test_without_a_name_the_folder_names_the_project(project: Any) -> None:
-    done = project.run("init", "--dir", "here")
+def test_without_a_name_the_folder_names_the_project(
+    project: Any, here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = here("init", "--dir", "here")
     assert done.stdout.startswith("Created CocoIndex project 'here' in 'here'\n")
-    project.root /= "here"
-    done = project.run("init", "-f")
+    monkeypatch.chdir(project.root / "here")
+    done = here("init", "-f")
     assert "  1. uv run cocoindex update main.py\n" in done.stdout
 
 
-def test_a_name_with_other_characters_is_refused(project: Any) -> None:
-    done = project.run("init", "my app")
+def test_a_name_with_other_characters_is_refused(here: Any) -> None:
+    done = here("init", "my app")
     assert done.returncode == 2
     assert (
         "Invalid project name 'my app'. Project name must contain only alphanumeric characters, "
@@ -65,9 +69,9 @@ def test_a_name_with_other_characters_is_refused(project: Any) -> None:
     ) in done.stderr
 
 
-def test_a_folder_with_files_is_written_to_only_after_a_yes(project: Any) -> None:
+def test_a_folder_with_files_is_written_to_only_after_a_yes(project: Any, here: Any) -> None:
     project.write("it/main.py", "mine")
-    done = project.run("init", "it", answer="n\n")
+    done = here("init", "it", answer="n\n")
     assert (done.returncode, done.stdout) == (0, "Init cancelled.\n")
     assert "These files would be overwritten: main.py\n" in done.stderr
     assert (
@@ -75,11 +79,11 @@ def test_a_folder_with_files_is_written_to_only_after_a_yes(project: Any) -> Non
         "[y/N]"
     ) in done.stderr
     assert project.read("it/main.py") == "mine"
-    assert project.run("init", "it", answer="y\n").returncode == 0
+    assert here("init", "it", answer="y\n").returncode == 0
     assert project.read("it/main.py") != "mine"
 
 
-def test_force_asks_nothing(project: Any) -> None:
+def test_force_asks_nothing(project: Any, here: Any) -> None:
     project.write("it/main.py", "mine")
-    assert project.run("init", "it", "--force").returncode == 0
+    assert here("init", "it", "--force").returncode == 0
     assert project.read("it/main.py") != "mine"

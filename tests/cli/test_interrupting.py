@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
+pty = pytest.importorskip("pty")
 
 SLEEPER = """
 import asyncio, pathlib, sys, threading
@@ -131,3 +132,26 @@ def test_on_a_terminal_the_display_stays_whole_and_the_cursor_comes_back(project
     assert screen.count(b"Stopping...\r\n") == 1
     assert b"(terminated)" in screen
     assert screen.rindex(b"\x1b[?25h") > screen.rindex(b"\x1b[?25l")
+
+
+def test_a_question_can_be_interrupted(folders: Any) -> None:
+    folders.run("update", "main.py", "-q")
+    process = folders.start("drop", "main.py")
+    assert process.stderr is not None
+    asked = ""
+    while not asked.endswith("target states: "):
+        asked += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert folders.read("out/a.txt") == "ALPHA"
+
+
+def test_a_second_process_is_told_who_runs_the_app(running: Any, project: Any) -> None:
+    first = running("sleeping", "main.py:sleeping")
+    done = project.run("update", "main.py:sleeping", "-q")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert str(first.pid) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert project.run("show", "main.py:sleeping").returncode == 0

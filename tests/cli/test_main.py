@@ -10,15 +10,15 @@ import pytest
 import cocoindex
 
 
-def test_the_version_is_printed(project: Any) -> None:
-    done = project.run("--version")
+def test_the_version_is_printed(here: Any) -> None:
+    done = here("--version")
     assert done.stdout == f"cocoindex version {cocoindex.__version__}\n"
-    assert project.run("-V").stdout == done.stdout
+    assert here("-V").stdout == done.stdout
 
 
 @pytest.mark.parametrize("command", [(), ("ls",), ("show",), ("update",), ("drop",), ("init",)])
-def test_every_command_has_help(project: Any, command: tuple[str, ...]) -> None:
-    done = project.run(*command, "--help")
+def test_every_command_has_help(here: Any, command: tuple[str, ...]) -> None:
+    done = here(*command, "--help")
     assert (done.returncode, done.stdout.startswith("Usage: cocoindex")) == (0, True)
 
 
@@ -28,8 +28,8 @@ def test_importing_the_package_loads_neither_click_nor_rich(run_python: Any) -> 
 
 
 @pytest.mark.parametrize("target", [":App", "main.py:App@"])
-def test_a_malformed_target_is_a_usage_error(project: Any, target: str) -> None:
-    done = project.run("update", target)
+def test_a_malformed_target_is_a_usage_error(here: Any, target: str) -> None:
+    done = here("update", target)
     assert done.returncode == 2
     assert "Invalid value for APP_TARGET: " in done.stderr
 
@@ -40,8 +40,8 @@ def test_a_missing_file_is_one_line(project: Any) -> None:
     assert done.stderr == "Error: Application file path not found: ./x.py\n"
 
 
-def test_a_missing_module_is_one_line(project: Any) -> None:
-    done = project.run("ls", "nope")
+def test_a_missing_module_is_one_line(here: Any) -> None:
+    done = here("ls", "nope")
     assert done.returncode == 1
     assert done.stderr == "Error: Failed to load APP_TARGET 'nope': No module named 'nope'\n"
 
@@ -90,8 +90,8 @@ def test_an_env_file_is_found_upwards_and_variables_already_set_win(project: Any
     assert done.stderr == f"Loaded environment variables from: {path}\n\n"
 
 
-def test_an_env_file_that_is_named_must_exist(project: Any) -> None:
-    assert project.run("-e", "nope.env", "ls").returncode == 2
+def test_an_env_file_that_is_named_must_exist(here: Any) -> None:
+    assert here("-e", "nope.env", "ls").returncode == 2
 
 
 def test_modules_are_looked_up_in_the_app_folder(project: Any) -> None:

@@ -20,12 +20,6 @@ one = coco.App(coco.AppConfig("MyApp", environment=alpha), app_main)
 """
 
 
-@pytest.fixture
-def updated(folders: Any) -> Any:
-    assert folders.run("update", "main.py", "-q").returncode == 0
-    return folders
-
-
 # --- ls ------------------------------------------------------------------------------------
 
 
@@ -39,9 +33,9 @@ def test_ls_marks_apps_that_never_ran_and_makes_no_store(folders: Any) -> None:
     assert not folders.root.joinpath("store").exists()
 
 
-def test_ls_lists_what_ran(updated: Any) -> None:
-    assert updated.run("ls", "main.py").stdout == "default (./store):\n  Folders\n"
-    done = updated.run("ls", "main.py", "--json")
+def test_ls_lists_what_ran(read_only: Any) -> None:
+    assert read_only.run("ls", "main.py").stdout == "default (./store):\n  Folders\n"
+    done = read_only.run("ls", "main.py", "--json")
     assert json.loads(done.stdout) == {
         "environments": [
             {
@@ -53,18 +47,18 @@ def test_ls_lists_what_ran(updated: Any) -> None:
     }
 
 
-def test_ls_lists_explicit_environments_first(updated: Any) -> None:
-    updated.write("more.py", EXPLICIT + "\nimport main\n")
-    done = updated.run("ls", "more.py")
+def test_ls_lists_explicit_environments_first(read_only: Any) -> None:
+    read_only.write("more.py", EXPLICIT + "\nimport main\n")
+    done = read_only.run("ls", "more.py")
     assert done.stdout.startswith(
         "alpha (./db_alpha):\n  MyApp [+]\n\ndefault (./store):\n  Folders\n\nNotes:\n"
     )
 
 
-def test_ls_reads_a_store_without_a_program(updated: Any) -> None:
-    assert updated.run("ls", "--db", "store").stdout == "./store:\n  Folders\n"
-    assert updated.run("ls", COCOINDEX_DB="store").stdout == "./store:\n  Folders\n"
-    done = updated.run("ls", "main.py", "--db", "store")
+def test_ls_reads_a_store_without_a_program(read_only: Any) -> None:
+    assert read_only.run("ls", "--db", "store").stdout == "./store:\n  Folders\n"
+    assert read_only.run("ls", COCOINDEX_DB="store").stdout == "./store:\n  Folders\n"
+    done = read_only.run("ls", "main.py", "--db", "store")
     assert done.stderr == "Warning: --db is ignored when APP_TARGET is specified.\n"
 
 
@@ -84,25 +78,25 @@ def test_ls_of_nothing_explains_itself(project: Any) -> None:
 # --- show ----------------------------------------------------------------------------------
 
 
-def test_show_lists_paths(updated: Any) -> None:
+def test_show_lists_paths(read_only: Any) -> None:
     expected = 'Stable paths:\n  /\n  /"files"\n  /"files"/"a.txt"\n  /"files"/"b.txt"\n'
-    assert updated.run("show", "main.py").stdout == expected
-    assert updated.run("show", "--db", "store", "--app-name", "Folders").stdout == expected
-    done = updated.run("show", "main.py", "--depth", "1")
+    assert read_only.run("show", "main.py").stdout == expected
+    assert read_only.run("show", "--db", "store", "--app-name", "Folders").stdout == expected
+    done = read_only.run("show", "main.py", "--depth", "1")
     assert done.stdout == 'Stable paths:\n  /\n  /"files"\n'
-    done = updated.run("show", "main.py", "--json")
+    done = read_only.run("show", "main.py", "--json")
     assert json.loads(done.stdout)[1] == {"path": '/"files"', "type": "directory"}
 
 
-def test_show_draws_a_tree(updated: Any) -> None:
-    assert updated.run("show", "main.py", "--tree").stdout == (
+def test_show_draws_a_tree(read_only: Any) -> None:
+    assert read_only.run("show", "main.py", "--tree").stdout == (
         "Stable paths:\n- / [component]\n  - files\n"
         "    - a.txt [component] states:1 memos:1\n    - b.txt [component] states:1 memos:1\n"
     )
 
 
-def test_show_tells_the_details_of_one_path_however_it_is_written(updated: Any) -> None:
-    done = updated.run("show", "main.py", '/"files"/"a.txt"')
+def test_show_tells_the_details_of_one_path_however_it_is_written(read_only: Any) -> None:
+    done = read_only.run("show", "main.py", '/"files"/"a.txt"')
     assert done.stdout == (
         '  /"files"/"a.txt"\n'
         "    type:component version:1 processor:process_file\n"
@@ -111,14 +105,14 @@ def test_show_tells_the_details_of_one_path_however_it_is_written(updated: Any) 
         '      - path:/@test/files/"a.txt"\n'
         "        states:1:Existing schema_version:0 generation:None\n\n"
     )
-    assert updated.run("show", "main.py", "/files/a.txt").stdout == done.stdout
-    from_store = updated.run("show", "--db", "store", "--app-name", "Folders", "/files/a.txt")
+    assert read_only.run("show", "main.py", "/files/a.txt").stdout == done.stdout
+    from_store = read_only.run("show", "--db", "store", "--app-name", "Folders", "/files/a.txt")
     assert from_store.stdout == done.stdout
 
 
-def test_show_goes_down_and_up_from_a_path(updated: Any) -> None:
+def test_show_goes_down_and_up_from_a_path(read_only: Any) -> None:
     def heads(*args: str) -> list[str]:
-        out = updated.run("show", "main.py", *args).stdout
+        out = read_only.run("show", "main.py", *args).stdout
         return [line.strip() for line in out.splitlines() if line.startswith("  /")]
 
     assert heads("/files", "-r") == ['/"files"', '/"files"/"a.txt"', '/"files"/"b.txt"']
@@ -126,34 +120,34 @@ def test_show_goes_down_and_up_from_a_path(updated: Any) -> None:
     assert heads("/", "-r") == heads("-l")
 
 
-def test_show_lists_target_states_with_owners(updated: Any) -> None:
-    assert updated.run("show", "main.py", "--target-states").stdout == (
+def test_show_lists_target_states_with_owners(read_only: Any) -> None:
+    assert read_only.run("show", "main.py", "--target-states").stdout == (
         'Target states:\n  /@test/files/"a.txt"\n    owner:/"files"/"a.txt"\n'
         '  /@test/files/"b.txt"\n    owner:/"files"/"b.txt"\n'
     )
-    assert updated.run("show", "main.py", "--target-states", "--tree").stdout == (
+    assert read_only.run("show", "main.py", "--target-states", "--tree").stdout == (
         'Target states:\n- @test/files\n  - "a.txt" owner:/"files"/"a.txt"\n'
         '  - "b.txt" owner:/"files"/"b.txt"\n'
     )
-    done = updated.run("show", "main.py", "--target-states", "--fingerprints")
+    done = read_only.run("show", "main.py", "--target-states", "--fingerprints")
     assert "a.txt" not in done.stdout.split("owner:")[0]
 
 
-def test_show_of_an_unknown_path_names_the_nearest_one(updated: Any) -> None:
-    done = updated.run("show", "main.py", "/files/x.txt")
+def test_show_of_an_unknown_path_names_the_nearest_one(read_only: Any) -> None:
+    done = read_only.run("show", "main.py", "/files/x.txt")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: No such path: /files/x.txt. ")
     assert done.stderr.endswith('/"files"\n')
 
 
-def test_show_of_an_unknown_app_lists_the_persisted_ones(updated: Any) -> None:
-    done = updated.run("show", "--db", "store", "--app-name", "Folder")
+def test_show_of_an_unknown_app_lists_the_persisted_ones(read_only: Any) -> None:
+    done = read_only.run("show", "--db", "store", "--app-name", "Folder")
     assert done.returncode == 1
     assert "Folders" in done.stderr
 
 
 def test_show_of_nothing_says_none(folders: Any) -> None:
-    for options in ((), ("--tree",), ("-l",), ("--target-states",), ("--target-states", "--tree")):
+    for options in ((), ("-l",), ("--target-states", "--tree")):
         assert folders.run("show", "main.py", *options).stdout.endswith("  (none)\n")
     assert json.loads(folders.run("show", "main.py", "--json").stdout) == []
 
@@ -178,6 +172,12 @@ def test_show_refuses_options_that_do_not_fit(
 
 
 # --- drop ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def updated(folders: Any) -> Any:
+    assert folders.run("update", "main.py", "-q").returncode == 0
+    return folders
 
 
 def test_drop_removes_what_the_app_made(updated: Any) -> None:

@@ -84,6 +84,22 @@ def test_a_preview_can_be_data_and_tell_by_its_status_whether_there_is_work(fold
     assert folders.run("update", "main.py", "--preview", "--exit-code").returncode == 0
 
 
+def test_what_the_program_prints_does_not_mix_with_data(folders: Any) -> None:
+    program = folders.read("main.py").replace("    files = ", "    print('busy')\n    files = ")
+    folders.write("main.py", "print('loading')\n" + program)
+    done = folders.run("update", "main.py", "--preview", "--json")
+    assert json.loads(done.stdout)["total"] == 2
+    assert done.stderr == "loading\nbusy\n"
+
+
+def test_a_preview_with_failed_components_fails(folders: Any) -> None:
+    folders.write("in/c.txt", "bad")
+    done = folders.run("update", "main.py", "--preview")
+    assert done.returncode == 1
+    assert "Total: 2 actions" in done.stdout
+    assert "1 component(s) failed; see the log above." in done.stderr
+
+
 def test_options_that_exclude_each_other_are_usage_errors(folders: Any) -> None:
     for option in ("--reset", "--live"):
         done = folders.run("update", "main.py", "--preview", option)

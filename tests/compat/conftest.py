@@ -72,7 +72,7 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(name: str, *args: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, str(PROGRAMS / f"{name}.py"), *args],
+            [sys.executable, "-W", "error", str(PROGRAMS / f"{name}.py"), *args],
             capture_output=True,
             text=True,
             timeout=60,
@@ -80,6 +80,7 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         )
         assert done.returncode == expect, done.stderr
+        assert done.stderr == ""
         return done
 
     return run

@@ -187,8 +187,10 @@ async def test_an_interrupt_of_user_code_cancels_the_run_and_is_raised(
             await coco.mount(sub("child"), child)
         await asyncio.Event().wait()
 
+    # No wait_for(): its task would hand the interrupt to the event loop.
     with table.failing(error=interrupt()), pytest.raises(interrupt):
-        await asyncio.wait_for(bench.start(main).result(), 30)
+        async with asyncio.timeout(30):
+            await bench.start(main)
 
     assert ran.take() in (["cancelled"], [])
     assert [error for error in heard if isinstance(error, interrupt)] == []
@@ -207,5 +209,6 @@ async def test_cancelled_siblings_resolve_after_an_interrupt(bench, ran, table):
         await waiting.main()
 
     with pytest.raises(KeyboardInterrupt):
-        await asyncio.wait_for(bench.start(main).result(), 30)
+        async with asyncio.timeout(30):
+            await bench.start(main)
     assert table.calls == []

@@ -57,6 +57,14 @@ async def test_an_undeclared_container_takes_its_rows_along(bench, tree):
     assert await bench.owners() == {}
 
 
+async def test_a_container_that_comes_back_gets_its_rows_again(bench, tree):
+    for _ in range(2):
+        await bench.run(filling(tree, {"a": 1, "b": 2}))
+        assert tree.children("D") == {"a": 1, "b": 2}
+        await bench.run(lambda: None)
+        assert tree.rows == {}
+
+
 async def test_rows_declared_by_other_components_are_forgotten_with_the_container(bench, tree):
     async def row(provider, key):
         coco.declare_target_state(provider.target_state(key, 1))

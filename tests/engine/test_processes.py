@@ -185,7 +185,7 @@ def test_a_killed_update_converges_without_leaving_anything_behind(script, dies)
 
 
 FORKED = """
-    import os
+    import os, signal
     import cocoindex as coco
     from cocoindex.testing.targets import MemoryTarget
 
@@ -195,6 +195,7 @@ FORKED = """
     app.update_blocking()
     pid = os.fork()
     if pid == 0:
+        signal.alarm(10)  # a child that hangs must not outlive the test
         try:
             app.update_blocking()
         except RuntimeError as error:

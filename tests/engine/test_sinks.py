@@ -175,7 +175,7 @@ async def test_the_slot_form_works_and_is_deprecated(bench, request):
         for slot in slots.values():
             slot.fulfill(rows)
 
-    with pytest.warns(DeprecationWarning, match="from_fn_with_children"):
+    with pytest.warns(DeprecationWarning, match="slot"):
         sink = coco.TargetActionSink.from_fn_with_children(apply)
     provider = provider_of(lambda: sink, request)
 

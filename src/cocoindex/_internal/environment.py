@@ -34,4 +34,5 @@ class EnvironmentInfo(NamedTuple):
 
 def get_registered_environment_infos() -> list[EnvironmentInfo]:
     """The lazy default environment, and every open one that is still referenced."""
-    return [EnvironmentInfo(env) for env in (default_env_lazy(), *environments())]
+    lazy = EnvironmentInfo(default_env_lazy())
+    return [lazy, *(EnvironmentInfo(env) for env in environments())]

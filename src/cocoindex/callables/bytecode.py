@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from opcode import EXTENDED_ARG, opmap
 from types import CodeType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -18,7 +19,8 @@ class Names(NamedTuple):
     """Names that a code object, or code nested in it, uses.
 
     Attributes:
-        globals: global names that are loaded, in order of first use.
+        globals: global names that are loaded, sorted since their order in the code depends on the
+            version of Python. Without what Python itself puts into every module.
         rebound: names, global or enclosing, that are bound anew or deleted.
         attributes: ``(a, b)`` for each ``a.b`` on a global ``a``.
     """
@@ -29,7 +31,8 @@ class Names(NamedTuple):
 
 
 def _ops(*names: str) -> frozenset[int]:
-    return frozenset(opmap[name] for name in names if name in opmap)
+    # Codes above 255 are the compiler's own and never found in a finished function.
+    return frozenset(opmap[name] for name in names if opmap.get(name, 256) < 256)
 
 
 _LOAD_GLOBAL: Final = opmap["LOAD_GLOBAL"]  # its argument has a flag in the lowest bit
@@ -38,9 +41,25 @@ _REBIND_GLOBAL: Final = _ops("STORE_GLOBAL", "DELETE_GLOBAL")
 _REBIND_CELL: Final = _ops("STORE_DEREF", "DELETE_DEREF")
 _LOAD_CELL: Final = _ops("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
 _LOAD_ATTR: Final = opmap["LOAD_ATTR"]
-_LOAD_METHOD: Final = opmap.get("LOAD_METHOD")  # part of LOAD_ATTR from 3.12 on
-_ATTR_SHIFT: Final = 1 if _LOAD_METHOD is None else 0
+_LOAD_METHOD: Final = _ops("LOAD_METHOD")  # from 3.12 on a flag in the argument of LOAD_ATTR
+_ATTR_SHIFT: Final = 0 if _LOAD_METHOD else 1
 _NO_MEANING: Final = _ops("CACHE", "NOP", "RESUME", "COPY_FREE_VARS", "PRECALL", "PUSH_NULL")
+
+
+_OF_EVERY_MODULE: Final = frozenset(
+    {
+        "__annotations__",
+        "__builtins__",
+        "__cached__",
+        "__doc__",
+        "__file__",
+        "__loader__",
+        "__name__",
+        "__package__",
+        "__path__",
+        "__spec__",
+    }
+)
 
 
 def nested_codes(code: CodeType) -> Iterator[CodeType]:
@@ -69,23 +88,24 @@ def _cell_name(code: CodeType, index: int) -> str:
     return (own + cells + code.co_freevars)[index]
 
 
+@lru_cache(maxsize=4096)  # closures of one factory share their code
 def names_of(code: CodeType) -> Names:
     """Which names ``code`` uses, and how."""
-    loaded: dict[str, None] = {}
+    loaded: set[str] = set()
     rebound: set[str] = set()
     for inner in nested_codes(code):
         names = inner.co_names
         for op, arg in _instructions(inner):
             if op == _LOAD_GLOBAL:
-                loaded[names[arg >> 1]] = None
+                loaded.add(names[arg >> 1])
             elif op in _LOAD_NAME:
-                loaded[names[arg]] = None
+                loaded.add(names[arg])
             elif op in _REBIND_GLOBAL:
                 rebound.add(names[arg])
             elif op in _REBIND_CELL:
                 rebound.add(_cell_name(inner, arg))
-    attributes = tuple(dict.fromkeys(methods_called_on(code)))
-    return Names(tuple(loaded), frozenset(rebound), attributes)
+    attributes = sorted(set(methods_called_on(code)))
+    return Names(tuple(sorted(loaded - _OF_EVERY_MODULE)), frozenset(rebound), tuple(attributes))
 
 
 def methods_called_on(code: CodeType) -> Iterator[tuple[str, str]]:
@@ -93,7 +113,7 @@ def methods_called_on(code: CodeType) -> Iterator[tuple[str, str]]:
     for inner in nested_codes(code):
         owner: str | None = None
         for op, arg in _instructions(inner):
-            if owner is not None and op in (_LOAD_ATTR, _LOAD_METHOD):
+            if owner is not None and (op == _LOAD_ATTR or op in _LOAD_METHOD):
                 shift = _ATTR_SHIFT if op == _LOAD_ATTR else 0
                 yield owner, inner.co_names[arg >> shift]
             if op == _LOAD_GLOBAL:

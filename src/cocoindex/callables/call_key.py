@@ -49,7 +49,7 @@ class CallKeys:
         self._identity = identity
         self._name = name
         self._custom = _CustomKey(fn, name, memo_key) if memo_key else None
-        self._labels = _positional_labels(fn)
+        self._labels = _positional_labels(identity)
 
     def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         """The key of one call.
@@ -105,10 +105,11 @@ def _keyword(name: str) -> bytes:
     return b"k" + canonical_form(name)
 
 
-def _positional_labels(fn: Callable[..., Any]) -> tuple[str, ...]:
-    code = getattr(inspect.unwrap(fn), "__code__", None)
-    labels: tuple[str, ...] = () if code is None else code.co_varnames[: code.co_argcount]
-    return labels[: len(_POSITIONS)]
+def _positional_labels(identity: Identity) -> tuple[str, ...]:
+    if not identity.functions:
+        return ()
+    code = identity.functions[-1].function.__code__  # of the innermost, behind all wrappers
+    return code.co_varnames[: min(code.co_argcount, len(_POSITIONS))]
 
 
 class _CustomKey:

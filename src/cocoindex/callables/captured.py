@@ -28,7 +28,7 @@ from cocoindex.core.logic import registry
 from cocoindex.core.memo_key import Mode, NotPlainData, canonical_form
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cocoindex.callables.source import Body
 
@@ -111,7 +111,7 @@ class FunctionParts:
 
     def works_on(self, name: str, value: object) -> bool:
         """Whether ``value`` is a container that the body uses ``name`` to change."""
-        return not _is_immutable(value) and name in self.body.mutated
+        return not _is_immutable(value) and not is_code(value) and name in self.body.mutated
 
 
 class _Place(NamedTuple):
@@ -122,41 +122,71 @@ class _Place(NamedTuple):
 
 
 class Watch:
-    """Some places, and the digest of what they hold."""
+    """Some places, and the digest of what they hold.
 
-    __slots__ = ("_digest", "_epoch", "_fetch", "_forms", "_values", "places")
+    The first of the places are watched at every call; the others, which only monkey patches
+    bind anew, are looked at once per run.
+    """
 
-    def __init__(self, places: Sequence[_Place], fetch: Callable[[], tuple[object, ...]]) -> None:
+    __slots__ = ("_digest", "_epoch", "_fetch", "_forms", "_settled", "_values", "places")
+
+    def __init__(
+        self,
+        places: Sequence[_Place],
+        fetch: Callable[[], tuple[object, ...]] | None,
+        settled: Callable[[], tuple[object, ...]] | None = None,
+    ) -> None:
+        """``fetch`` reads the watched places, ``settled`` the others; None if there are none."""
         self.places = tuple(places)
         self._fetch = fetch
+        self._settled = settled
         self._values: tuple[object, ...] = ()
         self._forms: list[bytes | None] = []
         self._epoch = -1
         self._digest = _NOTHING
 
+    @property
+    def watched(self) -> bool:
+        """Whether :meth:`changed` may ever be true."""
+        return self._fetch is not None
+
     def changed(self) -> bool:
-        """Whether, since the last :meth:`read`, a place was bound to another object."""
-        return not all(map(is_, self._fetch(), self._values))
+        """Whether, since the last :meth:`read`, a watched place was bound to another object."""
+        return self._fetch is not None and not all(map(is_, self._fetch(), self._values))
 
     def read(self) -> bytes:
         """Digest of the data as of now; empty if no data counts."""
-        if self.places and (self._epoch != registry.epoch or self.changed()):
-            self._reread(self._fetch())
+        if self._epoch != registry.epoch or self.changed():
+            watched = () if self._fetch is None else self._fetch()
+            settled = () if self._settled is None else self._settled()
+            self._reread(watched[: len(self.places) - len(settled)] + settled)
         return self._digest
 
-    def _reread(self, values: tuple[object, ...]) -> None:
-        new_run = self._epoch != registry.epoch
-        before = self._values or (_ABSENT,) * len(values)
-        forms = self._forms or [None] * len(self.places)
-        for index, place in enumerate(self.places):
-            if not self._forms or _is_news(before[index], values[index], new_run):
-                forms[index] = place.form(values[index])
-        self._values, self._forms, self._epoch = values, forms, registry.epoch
-        self._digest = self._combine()
+    def parts(self) -> list[tuple[str, bytes]]:
+        """Label and 8-byte digest of each place that counts, as last read."""
+        return [
+            (place.label, _domain.digest(form)[:8])
+            for place, form in zip(self.places, self._forms, strict=False)
+            if form is not None
+        ]
 
-    def _combine(self) -> bytes:
+    def _reread(self, values: tuple[object, ...]) -> None:
+        epoch = registry.epoch
+        new_run = self._epoch != epoch
+        before, known = self._values, self._forms
+        forms: list[bytes | None] = list(known) if known else [None] * len(values)
+        for index, place in enumerate(self.places):
+            if not known or _is_news(before[index], values[index], new_run):
+                forms[index] = place.form(values[index])
+        digest = self._combine(forms)
+        # The digest first: another thread that finds the values current may use it at once.
+        if digest != self._digest:
+            self._digest = digest
+        self._forms, self._values, self._epoch = forms, values, epoch
+
+    def _combine(self, forms: list[bytes | None]) -> bytes:
         out = bytearray()
-        for place, form in zip(self.places, self._forms, strict=True):
+        for place, form in zip(self.places, forms, strict=True):
             if form is not None:
                 out += canonical_form(place.label) + form
         return _domain.digest(out) if out else _NOTHING
@@ -207,41 +237,53 @@ class _Reader:
 def captures_of(owner: str, functions: Sequence[FunctionParts]) -> Watch:
     """The captured values of some functions: cells, defaults, keyword defaults."""
     reader = _Reader(owner, Mode.CAPTURED)
-    places: list[_Place] = []
-    fetches: list[Callable[[], object]] = []
+    cell_places: list[_Place] = []
+    cells: list[types.CellType] = []
+    default_places: list[_Place] = []
+    settled: list[Callable[[], object]] = []
     for index, parts in enumerate(functions):
         prefix = f"{index}:" if index else ""
         for name, cell in _counted_cells(parts):
-            places.append(_cell_place(reader, parts, f"{prefix}cell {name}", name))
-            fetches.append(_cell_fetch(cell))
-        if parts.function.__defaults__:
-            names = _defaulted_names(parts.function)
-            places.append(_defaults_place(reader, parts, f"{prefix}defaults", names))
-            fetches.append(partial(getattr, parts.function, "__defaults__"))
-        if parts.function.__kwdefaults__:
-            places.append(_defaults_place(reader, parts, f"{prefix}keyword defaults", None))
-            fetches.append(partial(getattr, parts.function, "__kwdefaults__"))
-    return Watch(places, _fetch_all(fetches))
-
-
-def _fetch_all(fetches: list[Callable[[], object]]) -> Callable[[], tuple[object, ...]]:
-    return lambda: tuple([fetch() for fetch in fetches])
+            cell_places.append(_cell_place(reader, parts, f"{prefix}cell {name}", name))
+            cells.append(cell)
+        for attribute, names in _defaults_of(parts.function):
+            label = f"{prefix}{attribute.strip('_')}"
+            default_places.append(_defaults_place(reader, parts, label, names))
+            settled.append(partial(getattr, parts.function, attribute))
+    return Watch(
+        [*cell_places, *default_places],
+        _cells_fetch(cells) if cells else None,
+        (lambda: tuple([get() for get in settled])) if settled else None,
+    )
 
 
 def _counted_cells(parts: FunctionParts) -> list[tuple[str, types.CellType]]:
     names = parts.function.__code__.co_freevars
     cells = zip(names, parts.function.__closure__ or (), strict=True)
-    return [(name, cell) for name, cell in cells if name not in parts.names.rebound]
+    return sorted(
+        ((name, cell) for name, cell in cells if name not in parts.names.rebound), key=_name
+    )
 
 
-def _cell_fetch(cell: types.CellType) -> Callable[[], object]:
-    def fetch() -> object:
+def _name(pair: tuple[str, object]) -> str:
+    return pair[0]
+
+
+def _cells_fetch(cells: list[types.CellType]) -> Callable[[], tuple[object, ...]]:
+    def fetch() -> tuple[object, ...]:
         try:
-            return cell.cell_contents
+            return tuple([cell.cell_contents for cell in cells])
         except ValueError:
-            return _ABSENT
+            return tuple([_content(cell) for cell in cells])
 
     return fetch
+
+
+def _content(cell: types.CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _ABSENT
 
 
 def _cell_place(reader: _Reader, parts: FunctionParts, label: str, name: str) -> _Place:
@@ -251,9 +293,15 @@ def _cell_place(reader: _Reader, parts: FunctionParts, label: str, name: str) ->
     return _Place(label, form)
 
 
-def _defaulted_names(function: types.FunctionType) -> tuple[str, ...]:
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    return names[len(names) - len(function.__defaults__ or ()) :]
+def _defaults_of(
+    function: types.FunctionType,
+) -> Iterator[tuple[str, tuple[str, ...] | None]]:
+    """Attributes of ``function`` that hold defaults, with the names that go with a tuple."""
+    if function.__defaults__:
+        names = function.__code__.co_varnames[: function.__code__.co_argcount]
+        yield "__defaults__", names[len(names) - len(function.__defaults__) :]
+    if function.__kwdefaults__:
+        yield "__kwdefaults__", None
 
 
 def _defaults_place(
@@ -293,7 +341,7 @@ def constants_of(owner: str, parts: FunctionParts, known: Watch | None) -> Watch
         return known
     reader = _Reader(owner, Mode.DATA)
     places = [_global_place(reader, parts, name) for name in names]
-    return Watch(places, _globals_fetch(namespace, names))
+    return Watch(places, _globals_fetch(namespace, names) if names else None)
 
 
 def _global_labels(names: list[str]) -> list[str]:
@@ -308,11 +356,11 @@ def _may_be_data(namespace: dict[str, Any], name: str) -> bool:
 
 def _globals_fetch(namespace: dict[str, Any], names: list[str]) -> Callable[[], tuple[object, ...]]:
     # The last name is given twice, since a getter of one item doesn't return a tuple.
-    get = itemgetter(*names, names[-1]) if names else None
+    get: Callable[[dict[str, Any]], tuple[object, ...]] = itemgetter(*names, names[-1])
 
     def fetch() -> tuple[object, ...]:
         try:
-            return get(namespace) if get is not None else ()
+            return get(namespace)
         except KeyError:
             return tuple(namespace.get(name, _ABSENT) for name in names)
 

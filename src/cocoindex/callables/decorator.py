@@ -20,8 +20,8 @@ from cocoindex.callables.call_key import MemoKey
 from cocoindex.callables.decorated import AsyncFunction, Decorated, SyncFunction
 from cocoindex.callables.function import DecoratedFunction, Options
 from cocoindex.callables.runner import Runner
-from cocoindex.engine.function import LogicTracking, is_async_callable
-from cocoindex.errors import UsageTypeError, UsageValueError
+from cocoindex.engine.function import LogicTracking
+from cocoindex.errors import UsageTypeError
 
 __all__ = ["AsyncFunction", "SyncFunction", "fn"]
 
@@ -57,7 +57,9 @@ class _Decorator(Protocol):
     """``@coco.fn(...)``."""
 
     @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncFunction[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncFunction[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> SyncFunction[P, R]: ...
 
@@ -99,19 +101,8 @@ def _decorate(fn: Any, options: Options, *, to_async: bool) -> Any:
         raw = raw.__wrapped__
     if not callable(raw) or isinstance(raw, type):
         raise UsageTypeError(f"@coco.fn decorates functions, not {raw!r}")
-    is_async = to_async or is_async_callable(raw)
-    if not is_async:
-        _check_sync(options)
-    function = DecoratedFunction(raw, options, is_async=is_async)
-    return (AsyncFunction if is_async else SyncFunction)(function, binding)
-
-
-def _check_sync(options: Options) -> None:
-    if options.batching or options.max_batch_size is not None or options.runner is not None:
-        raise UsageValueError(
-            "@coco.fn on a sync function does not support batching, max_batch_size or runner: "
-            "they need an async interface. Use @coco.fn.as_async instead."
-        )
+    function = DecoratedFunction(raw, options, to_async=to_async)
+    return (AsyncFunction if function.is_async else SyncFunction)(function, binding)
 
 
 class _Fn:

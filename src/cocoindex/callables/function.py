@@ -63,18 +63,21 @@ class DecoratedFunction:
         "raw_is_async",
     )
 
-    def __init__(self, raw: Callable[..., Any], options: Options, *, is_async: bool) -> None:
+    def __init__(self, raw: Callable[..., Any], options: Options, *, to_async: bool) -> None:
+        """``to_async``: whether a sync ``raw`` becomes async too. Checks the options."""
         self.raw = raw
         self.handle: Any = None
         self.options = options
         self.name: str = display_name(raw)
         self.full_name = full_name(raw)
         self.raw_is_async = is_async_callable(raw)
-        self.is_async: bool = is_async
+        self.is_async: bool = to_async or self.raw_is_async
         self.is_identity: bool = False
         self.memo: bool = options.memo
         self.logic_tracking: LogicTracking = options.logic_tracking
         _check_options(options)
+        if not self.is_async:
+            _check_sync(options)
         self.identity = Identity(raw)
         self._keys = CallKeys(raw, self.identity, self.full_name, options.memo_key)
         self._codec = ResultCodec(raw, self.full_name, batched=options.batching)
@@ -95,6 +98,10 @@ class DecoratedFunction:
 
     def logic(self) -> bytes | None:
         return None if self._logic is None else self._logic.logic()
+
+    def logic_parts(self) -> list[tuple[str, bytes]]:
+        """What :meth:`logic` is made of, labelled, with 8-byte digests; empty if not tracked."""
+        return [] if self._logic is None else self._logic.parts()
 
     def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         return self._keys.key(args, kwargs)
@@ -255,6 +262,14 @@ def _check_options(options: Options) -> None:
         raise UsageValueError(f"max_batch_size must be at least 1, not {size!r}")
     if options.runner is not None and not isinstance(options.runner, Runner):
         raise UsageTypeError(f"runner must be a coco.Runner, not {type(options.runner).__name__}")
+
+
+def _check_sync(options: Options) -> None:
+    if options.batching or options.max_batch_size is not None or options.runner is not None:
+        raise UsageValueError(
+            "@coco.fn on a sync function does not support batching, max_batch_size or runner: "
+            "they need an async interface. Use @coco.fn.as_async instead."
+        )
 
 
 class BoundFunction:

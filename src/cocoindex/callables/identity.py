@@ -103,6 +103,7 @@ class Logic:
 
     __slots__ = (
         "__weakref__",
+        "_all",
         "_constants",
         "_epoch",
         "_extra",
@@ -112,7 +113,7 @@ class Logic:
         "_registration",
         "_tracking",
         "_version",
-        "_watches",
+        "_watched",
         "name",
         "volatile",
     )
@@ -128,7 +129,8 @@ class Logic:
         self._extra = b"" if deps is None else fingerprint_value(deps)
         self._epoch = -1
         self._fingerprint = b""
-        self._watches: tuple[Watch, ...] = ()
+        self._watched: tuple[tuple[Watch, bytes], ...] = ()
+        self._all: tuple[Watch, ...] = ()
         self._constants: dict[int, tuple[FunctionParts, Watch]] = {}
         self._followed: dict[int, tuple[FunctionParts, Watch]] = {}
         self._registration: Registration = registry.register(self)
@@ -136,8 +138,8 @@ class Logic:
     def logic(self) -> bytes:
         """The fingerprint as of now."""
         if self._epoch == registry.epoch:
-            for watch in self._watches:
-                if watch.changed():
+            for watch, digest in self._watched:
+                if watch.read() is not digest:
                     break
             else:
                 return self._fingerprint
@@ -148,7 +150,7 @@ class Logic:
         content = self._content() if self._version is None else self._version_content()
         self._fingerprint = _logic_domain.digest(content)
         self._epoch = epoch
-        self.volatile = bool(self._watches)
+        self.volatile = bool(self._watched)
         registry.publish(self._registration, self._fingerprint, self.name)
         return self._fingerprint
 
@@ -174,10 +176,26 @@ class Logic:
                 out += canonical_form((module_of(parts.function), display_name(parts.function)))
                 out += parts.body.digest
                 watches += [captures, self._constants_of(parts)]
-        for watch in watches:
-            write(out, watch.read(), Canon(None))
-        self._watches = tuple(watch for watch in watches if watch.places)
+        digests = [watch.read() for watch in watches]
+        for digest in digests:
+            write(out, digest, Canon(None))
+        self._all = tuple(watches)
+        pairs = zip(watches, digests, strict=True)
+        self._watched = tuple(pair for pair in pairs if pair[0].watched)
         return out
+
+    def parts(self) -> list[tuple[str, bytes]]:
+        """Readable label and 8-byte digest of the code and of each datum that counts."""
+        self.logic()
+        code = bytearray() if self._version is None else self._version_content()
+        for parts in self._identity.functions if self._version is None else ():
+            code += parts.body.digest
+        for helper, _ in self._followed.values():
+            code += helper.body.digest
+        found = [("code", _logic_domain.digest(code)[:8])]
+        for watch in self._all:
+            found += watch.parts()
+        return found
 
     def _constants_of(self, parts: FunctionParts) -> Watch:
         known = self._constants.get(id(parts))
@@ -205,8 +223,9 @@ class Logic:
 
     def _follow(self, function: types.FunctionType) -> tuple[FunctionParts, Watch]:
         parts = FunctionParts(function)
-        helper = self._followed[id(function)] = (parts, captures_of(self._identity.full_name, [parts]))
-        return helper
+        captures = captures_of(self._identity.full_name, [parts])
+        self._followed[id(function)] = (parts, captures)
+        return parts, captures
 
 
 def _called_functions(parts: FunctionParts) -> Iterable[types.FunctionType]:

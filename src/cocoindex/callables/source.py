@@ -11,7 +11,7 @@ import ast
 import linecache
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 from cocoindex.callables.bytecode import code_form, methods_called_on, nested_codes
 from cocoindex.callables.mutation import MUTATING_METHODS, mutated_names
@@ -187,6 +187,8 @@ def _field(node: ast.AST, field: str) -> Any:
     if field in _SKIPPED_FIELDS:
         return None
     value: Any = getattr(node, field, None)
+    if isinstance(node, ast.JoinedStr):
+        return _without_seams(value)
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         if field == "decorator_list":
             return None
@@ -195,12 +197,26 @@ def _field(node: ast.AST, field: str) -> Any:
     return value
 
 
+def _without_seams(parts: list[ast.expr]) -> list[ast.expr]:
+    """Parts of an f-string with neighbouring texts joined: Pythons differ in where they cut."""
+    joined: list[ast.expr] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if _is_text(part) and not part.value:
+            continue
+        if _is_text(part) and _is_text(last):
+            joined[-1] = ast.Constant(str(last.value) + str(part.value))
+        else:
+            joined.append(part)
+    return joined
+
+
+def _is_text(node: ast.AST | None) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
 def _is_docstring(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    return isinstance(node, ast.Expr) and _is_text(node.value)
 
 
 def _write_value(out: bytearray, value: Any) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import Any, TypeVar, cast
 
@@ -112,7 +111,8 @@ class Session:
             if self._timer is not None:
                 self._timer.cancel()
             for number, handler in self._before.items():
-                signal.signal(number, handler)
+                # None: it was not Python that set it.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _first(self, signum: int, _frame: FrameType | None) -> None:
         # From here on a signal ends the process without asking anybody.
@@ -143,26 +143,10 @@ def _release_terminal() -> None:
 
 
 def _name_stuck_bodies() -> None:
-    for line in waiting_lines(_stuck_bodies()):
+    from cocoindex.cli.stuck import running_bodies, waiting_lines
+
+    for line in waiting_lines(running_bodies()):
         print(line, file=sys.stderr, flush=True)
-
-
-def _stuck_bodies() -> Sequence[tuple[str, str]]:
-    """Name and path of the synchronous bodies that are still running."""
-    from cocoindex._internal import core
-
-    running: Callable[[], Sequence[tuple[str, str]]] = getattr(core, "running_sync_bodies", list)
-    return running()
-
-
-def waiting_lines(bodies: Sequence[tuple[str, str]]) -> list[str]:
-    """What to say about bodies that do not return: the first three by name."""
-    quit_now = "press Ctrl-C again to quit now."
-    if not bodies:
-        return [f"Waiting for running functions to return… {quit_now}"]
-    shown = [f"Waiting for {name} at {path}… {quit_now}" for name, path in bodies[:3]]
-    more = len(bodies) - len(shown)
-    return [*shown, f"(and {more} more)"] if more else shown
 
 
 def stop_environments() -> None:
@@ -176,15 +160,11 @@ def stop_environments() -> None:
 
 
 async def _stop_all() -> None:
-    from cocoindex._internal.core import reset_global_cancellation
-    from cocoindex._internal.environment import get_registered_environment_infos
-
     import cocoindex as coco
+    from cocoindex._internal.environment import default_env_lazy, get_registered_environment_infos
 
-    reset_global_cancellation()
+    default = default_env_lazy().started
     for info in get_registered_environment_infos():
-        if isinstance(info.env, coco.Environment) and info.env_name != "default":
-            closing = info.env.close()
-            if inspect.isawaitable(closing):
-                await closing
+        if isinstance(info.env, coco.Environment) and info.env is not default:
+            info.env.close()
     await coco.stop()

@@ -19,6 +19,7 @@ from cocoindex.state.open import open_store, store_exists
 
 if TYPE_CHECKING:
     from cocoindex import Environment
+    from cocoindex.engine.lifespan import LazyEnvironment
 
 
 @contextlib.contextmanager
@@ -138,8 +139,35 @@ async def _counts(env: Any, app_name: str) -> dict[str, int]:
     return counts
 
 
+# --- Looking without opening -------------------------------------------------------------
+
+
 class Peek(NamedTuple):
     """What can be said of an environment without making a store for it."""
 
     db_path: str | None
     names: tuple[str, ...]
+
+
+async def peek(env: Any) -> Peek:
+    """The location of the store of ``env``, and the apps with state in it."""
+    import cocoindex as coco
+
+    opened_env = env if isinstance(env, coco.Environment) else env.started
+    if opened_env is not None:
+        return Peek(location(opened_env.settings), tuple(persisted_names(opened_env)))
+    path = await _location_when_started(env)
+    return Peek(path, tuple(names_in(path)) if path and store_exists(path) else ())
+
+
+async def _location_when_started(lazy: LazyEnvironment) -> str | None:
+    """Run the lifespan function to its end for the settings that it makes."""
+    from cocoindex.engine.lifespan import EnvironmentBuilder, _lifespan_context
+
+    builder = EnvironmentBuilder()
+    function = lazy._lifespan
+    async with contextlib.AsyncExitStack() as exits:
+        exits.push_async_callback(builder.context_provider.aclose)
+        if function is not None:
+            await exits.enter_async_context(_lifespan_context(function, builder))
+        return location(builder.settings)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -90,12 +92,23 @@ def as_app_target(
     return None if value is None else parse_app_target(value)
 
 
-def load(target: AppTarget) -> list[FoundEnv]:
-    """Load the program and list its environments: explicit ones by name, the default one last."""
+def load(target: AppTarget, *, as_json: bool = False) -> list[FoundEnv]:
+    """Load the program and list its environments: explicit ones by name, the default one last.
+
+    Args:
+        target: what to load.
+        as_json: stdout is for the result alone.
+    """
     from cocoindex.user_app_loader import load_user_app
 
-    load_user_app(target.module)
+    with prints_to_stderr(as_json):
+        load_user_app(target.module)
     return registered_envs()
+
+
+def prints_to_stderr(active: bool) -> contextlib.AbstractContextManager[object]:
+    """While ``active``, what the user's code prints goes to stderr: stdout holds JSON."""
+    return contextlib.redirect_stdout(sys.stderr) if active else contextlib.nullcontext()
 
 
 def registered_envs() -> list[FoundEnv]:

@@ -110,7 +110,11 @@ EXPLICIT: Final[dict[type, Writer]] = {
 def _write_enum(out: bytearray, value: Enum, canon: Canon) -> None:
     out += b"E" + type_name_form(type(value))
     write(out, value.name, canon)
-    write(out, value.value, canon)
+    start = len(out)
+    try:
+        write(out, value.value, canon)
+    except NotPlainData:  # the member itself is; its name will do
+        del out[start:]
 
 
 def _write_class(out: bytearray, value: type, canon: Canon) -> None:

@@ -1,4 +1,4 @@
-"""What pickles may name and call: a fixed list, each call with arguments of its own checks.
+"""What pickles may name and call: a fixed list, in which every call checks its arguments.
 
 The table of :mod:`cocoindex.core.unpickle`. Classes of users join it by registration only.
 """
@@ -229,7 +229,7 @@ def hashable(items: list[Any]) -> list[Any]:
 
 def _check_tuple(key: tuple[Any, ...]) -> None:
     """Refuse a tuple whose hash would overflow the C stack or take exponential time."""
-    budget = 1_000_000
+    budget = 100_000
     pending = [(key, 0)]
     while pending:
         current, depth = pending.pop()

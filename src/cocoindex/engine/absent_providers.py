@@ -56,6 +56,8 @@ class AbsentProviders:
         self._mode = mode
         self._judged: dict[GroupKey, Judgement] = {}
         self._derived: dict[tuple[StableKey, ...], HandlerInfo | None] = {}
+        self.emptied: dict[bytes, Item] = {}
+        """Containers that are declared as leaves now, by target path: as they were before."""
 
     def is_current(self, group: Group) -> bool:
         """Whether the group belongs to the present generation of its provider."""
@@ -172,6 +174,8 @@ class AbsentProviders:
 
     def _find_item(self, keys: tuple[StableKey, ...]) -> Item | None:
         path = rows.target_path_of(encode_path(keys))
+        if path in self.emptied:
+            return self.emptied[path]
         for _, item in self._entry.at(path):
             return item
         raw = self._run.app.section.get(rows.owner_key(path))

@@ -369,10 +369,11 @@ class DropHandle(Operation[None]):
     """A drop: await it, or watch its progress."""
 
     async def watch(self) -> AsyncIterator[UpdateSnapshot[None]]:
-        """Snapshots of the counters on every change (coalesced), until the drop has ended."""
+        """Snapshots of the counters on every change (coalesced), the last one is READY."""
         async for snapshot in self._snapshots():
             yield snapshot
         await self.result()
+        yield UpdateSnapshot(self.stats(), UpdateStatus.READY)
 
 
 async def show_progress(handle: UpdateHandle[R], *, refresh_interval: timedelta | None = None) -> R:

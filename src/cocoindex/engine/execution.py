@@ -152,6 +152,13 @@ class Execution:
         self.subtree_failed |= failed
         self.kept_any |= kept_any
 
+    def dispose(self) -> None:
+        """Let go of everything at the end, so that nothing waits for the cycle collector."""
+        self.args, self.kwargs = (), {}
+        self.declarations = {}
+        self.memos = self.user_state = self.call_key = None
+        del self.scope
+
     def release_permit(self) -> None:
         if self.has_permit:
             self.has_permit = False

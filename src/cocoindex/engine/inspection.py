@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from cocoindex.core.keys import StableKey, decode_key, decode_path, key_segment, path_text
+from cocoindex.core.keys import (
+    StableKey,
+    decode_key,
+    decode_path,
+    encode_key,
+    key_segment,
+    path_text,
+)
 from cocoindex.core.paths import StablePath
 from cocoindex.engine import rows
 from cocoindex.engine.rows import Item, Node, NodeKind
@@ -126,7 +133,7 @@ def find(snapshot: SectionSnapshot, keys: Keys) -> _Place | None:
     for key in keys:
         if raw is None:
             return None
-        raw = snapshot.get(rows.existence_key(rows.decode_node(raw).id, rows.encode_key(key)))
+        raw = snapshot.get(rows.existence_key(rows.decode_node(raw).id, encode_key(key)))
     return None if raw is None else _Place(keys, rows.decode_node(raw))
 
 

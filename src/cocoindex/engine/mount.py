@@ -294,7 +294,7 @@ async def _start_background(child: Execution, handle: ComponentMountHandle) -> b
         await limiter.acquire()
     child.has_permit = True
     if child.function.memo and _reuse_now(child, parent):
-        child.release_permit()
+        limiter.release()
         return True
     handle.started()
     parent.child_started()
@@ -314,6 +314,7 @@ def _reuse_now(child: Execution, parent: Execution) -> bool:
         return False
     deps = note_hit(child, memo)
     parent.absorb_child(deps if parent.collects_deps else None, failed=False, kept_any=False)
+    child.dispose()
     return True
 
 
@@ -341,6 +342,7 @@ async def _run_background(child: Execution, handle: ComponentMountHandle) -> Non
         handle.finished(unhandled)
         child.stats.member_finished()
         parent.child_finished()
+        child.dispose()
 
 
 async def _report(child: Execution, error: BaseException) -> BaseException | None:
@@ -381,6 +383,7 @@ async def _run_foreground(child: Execution) -> Any:
         parent.absorb_child(deps, failed=failed, kept_any=child.kept_any)
         child.stats.member_finished()
         parent.child_finished()
+        child.dispose()
     check_cancellation()
     return ready.value
 

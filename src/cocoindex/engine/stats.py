@@ -135,7 +135,7 @@ class StatsGroup:
 
     def _changed(self) -> None:
         self._changes += 1
-        for watcher in self._watchers:
+        for watcher in tuple(self._watchers):  # a watcher on another loop may leave meanwhile
             watcher.wake()
 
     async def changes(self) -> AsyncIterator[UpdateSnapshot[None]]:

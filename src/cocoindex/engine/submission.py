@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
 
 from cocoindex.core.keys import decode_key
@@ -224,6 +225,8 @@ class _Planner:
         children_first = record is not None and provider.require_info().wants_children_first(
             declaration.key, output.tracking_record
         )
+        if item.children_first and child is None:
+            self.absent.emptied[declaration.target_path] = copy(item)
         self.entry.group(group_key).items[item.key] = item
         unchanged = (
             [payload for _, payload in item.states] == [record]
@@ -271,8 +274,10 @@ class _Planner:
     def undeclared(self, declared: set[bytes], contained: set[bytes]) -> None:
         """Every other tracked item: kept if a reused memo covers it, else on its way out."""
         leaving = self._leaving(declared, contained)
-        if any(item.children_first for _, _, item in leaving):
-            leaving = self._with_children_first(leaving, declared)
+        emptied = [group.path_of(item.key) for _, group, item in leaving if item.children_first]
+        emptied += self.absent.emptied
+        if emptied:
+            leaving = self._with_children_first(emptied, declared, contained)
         for group_key, group, item in leaving:
             self._leave(group_key, group, item)
         self.submission.robbed_memos = contained - declared - self._tracked(contained)
@@ -292,13 +297,12 @@ class _Planner:
         ]
 
     def _with_children_first(
-        self, leaving: list[tuple[GroupKey, Group, Item]], declared: set[bytes]
+        self, emptied: list[bytes], declared: set[bytes], contained: set[bytes]
     ) -> list[tuple[GroupKey, Group, Item]]:
         """Also what others track below containers that must be emptied, innermost first."""
-        for _, group, item in leaving:
-            if item.children_first:
-                self.takeovers.claim_below(group.path_of(item.key))
-        leaving = self._leaving(declared, set())
+        for container in emptied:
+            self.takeovers.claim_below(container)
+        leaving = self._leaving(declared, contained)
         return sorted(leaving, key=lambda entry: -len(entry[1].target_path))
 
     def _leave(self, group_key: GroupKey, group: Group, item: Item) -> None:

@@ -36,6 +36,9 @@ async def sweep(run: Run, owner_id: int, owner_path: Path, swept_by: Execution |
             _Deletion(run, owner_id, owner_path, key, value, swept_by) for key, value in chunk
         ]
         complete &= all(await asyncio.gather(*(deletion.run_guarded() for deletion in deletions)))
+    # Once per directory, not per deletion: looking for what is left below one is a range read.
+    for parent_id in {rows.decode_tombstone(value).parent_id for _, value in tombstones}:
+        _remove_empty_directories(run, parent_id)
     return complete
 
 
@@ -131,8 +134,6 @@ class _Deletion:
         if not is_demoted:
             batch += [(place_key, None), (rows.node_key(self.id), None)]
         section.write(batch)
-        if not is_demoted and self._place.parent_id != self._owner_id:
-            _remove_empty_directories(self._run, self._place.parent_id)
         return True
 
     async def _delete_own(self, node: Node | None) -> None:

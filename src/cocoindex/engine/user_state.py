@@ -89,7 +89,7 @@ class UserState:
 
 
 def use_state(
-    key: StableKey, initial_value: Any = None, *, type_hint: Any = Any
+    key: StableKey, initial_value: Any = None, *, type_hint: Any = None
 ) -> StateHandle[Any]:
     """A value that this component keeps between runs.
 
@@ -110,4 +110,4 @@ def use_state(
     execution = scope.execution
     if execution.user_state is None:
         execution.user_state = UserState(execution)
-    return execution.user_state.open(key, initial_value, type_hint)
+    return execution.user_state.open(key, initial_value, Any if type_hint is None else type_hint)

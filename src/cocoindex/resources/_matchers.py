@@ -34,9 +34,9 @@ class FilePathMatcher(Protocol):
 class TextMatcher(Protocol):
     """The same two questions about POSIX text, which spares a path object per file."""
 
-    def includes_dir(self, path: str) -> bool: ...
+    def includes_dir(self, path: str, /) -> bool: ...
 
-    def includes_file(self, path: str) -> bool: ...
+    def includes_file(self, path: str, /) -> bool: ...
 
 
 @final
@@ -45,16 +45,16 @@ class MatchAllFilePathMatcher:
 
     __slots__ = ()
 
-    def is_dir_included(self, path: PurePath) -> bool:
+    def is_dir_included(self, path: PurePath) -> bool:  # noqa: ARG002 - the protocol's name
         return True
 
-    def is_file_included(self, path: PurePath) -> bool:
+    def is_file_included(self, path: PurePath) -> bool:  # noqa: ARG002 - as above
         return True
 
-    def includes_dir(self, path: str) -> bool:
+    def includes_dir(self, _path: str, /) -> bool:
         return True
 
-    def includes_file(self, path: str) -> bool:
+    def includes_file(self, _path: str, /) -> bool:
         return True
 
     def __eq__(self, other: object) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -128,14 +127,14 @@ class FilePath(ABC, Generic[ResolvedPath]):
             ValueError: it does not lie below ``other``, or the two have different bases.
         """
         if isinstance(other, FilePath):
-            if self._base_key() != other._base_key():
+            if self.base_key != other.base_key:
                 raise UsageValueError(f"{self!r} and {other!r} have different base directories")
             other = other.path
         return self.path.relative_to(other)
 
     def is_relative_to(self, other: str | PurePath | FilePath[Any]) -> bool:
         if isinstance(other, FilePath):
-            return self._base_key() == other._base_key() and self.is_relative_to(other.path)
+            return self.base_key == other.base_key and self.is_relative_to(other.path)
         return self.path.is_relative_to(other)
 
     def is_absolute(self) -> bool:
@@ -161,41 +160,47 @@ class FilePath(ABC, Generic[ResolvedPath]):
     def __fspath__(self) -> str:
         return str(self.resolve())
 
-    def _base_key(self) -> str | None:
+    @property
+    def base_key(self) -> str | None:
+        """Name of the base directory's context key, or None."""
         return None if self._base_dir is None else self._base_dir.key
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FilePath):
             return NotImplemented
-        return self.as_posix() == other.as_posix() and self._base_key() == other._base_key()
+        return self.as_posix() == other.as_posix() and self.base_key == other.base_key
 
     def __hash__(self) -> int:
-        return hash((self._base_key(), self.as_posix()))
-
-    def _compare(self, other: object, order: Callable[[Any, Any], bool]) -> bool:
-        if not isinstance(other, FilePath):
-            return NotImplemented
-        return order(self._sort_key(), other._sort_key())
-
-    def _sort_key(self) -> tuple[bool, str, PurePath]:
-        base = self._base_key()
-        return (base is not None, base or "", self.path)
+        return hash((self.base_key, self.as_posix()))
 
     def __lt__(self, other: object) -> bool:
-        return self._compare(other, lambda a, b: a < b)
+        if not isinstance(other, FilePath):
+            return NotImplemented
+        return _sort_key(self) < _sort_key(other)
 
     def __le__(self, other: object) -> bool:
-        return self._compare(other, lambda a, b: a <= b)
+        if not isinstance(other, FilePath):
+            return NotImplemented
+        return _sort_key(self) <= _sort_key(other)
 
     def __gt__(self, other: object) -> bool:
-        return self._compare(other, lambda a, b: a > b)
+        if not isinstance(other, FilePath):
+            return NotImplemented
+        return _sort_key(self) > _sort_key(other)
 
     def __ge__(self, other: object) -> bool:
-        return self._compare(other, lambda a, b: a >= b)
+        if not isinstance(other, FilePath):
+            return NotImplemented
+        return _sort_key(self) >= _sort_key(other)
 
     def __coco_memo_key__(self) -> object:
         base = self._base_dir
         return self.as_posix() if base is None else (base.key, self.as_posix())
+
+
+def _sort_key(path: FilePath[Any]) -> tuple[bool, str, PurePath]:
+    base = path.base_key
+    return (base is not None, base or "", path.path)
 
 
 def as_pure_path(path: object) -> PurePath:

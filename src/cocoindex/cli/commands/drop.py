@@ -11,7 +11,7 @@ from cocoindex.cli.ask import confirm
 from cocoindex.cli.errors import EXIT_FAILURE, QuietExit, report
 from cocoindex.cli.progress import display
 from cocoindex.cli.session import Session, call, session
-from cocoindex.cli.summary import collecting_failures, count_failures, print_failures
+from cocoindex.cli.summary import print_failures
 from cocoindex.cli.targets import AppTarget, FoundApp, as_app_target, choose, load
 
 
@@ -85,15 +85,15 @@ def _drop_app(found: FoundApp, running: Session, options: Options) -> int:
 
 def _run(found: FoundApp, env: Any, running: Session, options: Options) -> int:
     handle = found.app.start_drop()
-    with collecting_failures() as log:
-        try:
-            call(_follow(handle, options))
-        except Exception as error:  # noqa: BLE001  (a user's handler or sink may raise anything)
-            if running.signum is None:
-                report(error, f"dropping app '{found.name}' failed; see the traceback above.")
-                print_failures(max(1, count_failures(handle.stats())), log.first)
-                store.print_counts(env, found.name, "Still tracked, for the next drop:")
-            return EXIT_FAILURE
+    try:
+        call(_follow(handle, options))
+    except Exception as error:  # noqa: BLE001  (a user's handler or sink may raise anything)
+        if running.signum is None:
+            report(error, f"dropping app '{found.name}' failed; see the traceback above.")
+            number, first = handle.failures
+            print_failures(max(1, number), first)
+            store.print_counts(env, found.name, "Still tracked, for the next drop:")
+        return EXIT_FAILURE
     options.say(
         f"Dropped app '{found.name}' from environment '{found.env_name}' and reverted its "
         "target states."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def _may_write(where: Path, files: dict[str, str]) -> bool:
         return True
     existing = [relative for relative in files if (where / relative).exists()]
     if existing:
-        print(f"These files would be overwritten: {', '.join(existing)}")
+        print(f"These files would be overwritten: {', '.join(existing)}", file=sys.stderr)
     return ask_yes_no(
         f"Directory '{where}' already exists and is not empty. Continue and overwrite existing "
         "files? [y/N]: "

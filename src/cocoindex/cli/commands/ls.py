@@ -53,7 +53,7 @@ def command(
 
 
 def _list_program(target: AppTarget, *, as_json: bool) -> None:
-    envs = load(target)
+    envs = load(target, as_json=as_json)
     with session():
         listed = [call(_listed(env)) for env in envs]
     if as_json:

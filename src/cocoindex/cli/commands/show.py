@@ -70,7 +70,7 @@ def command(
     if app_target is not None:
         _warn_of_ignored(db or app_name)
         target = parse_app_target(app_target)
-        found = choose(target, load(target))
+        found = choose(target, load(target, as_json=options.as_json))
     with session(), _opened(found, db, app_name) as shown:
         if stable_path is not None:
             _show_path(shown, stable_path, options)
@@ -159,6 +159,7 @@ async def _queried(shown: Shown, path: StablePath, options: Options) -> AsyncIte
 
 
 async def _print_paths(shown: Shown, options: Options) -> None:
+    details: AsyncIterator[Any]
     if options.long:
         form, heading = _details_form(options), None
         details = inspect.iter_stable_path_details_by_name(*shown)

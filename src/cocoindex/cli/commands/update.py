@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any, NamedTuple
 
 import click
@@ -11,11 +10,11 @@ import click
 from cocoindex.cli import store
 from cocoindex.cli.actions import preview_json, preview_lines
 from cocoindex.cli.ask import confirm
-from cocoindex.cli.errors import EXIT_FAILURE, EXIT_WITHHELD, QuietExit, report
+from cocoindex.cli.errors import EXIT_FAILURE, EXIT_WITHHELD, QuietExit, print_error, report
 from cocoindex.cli.progress import display
 from cocoindex.cli.session import Session, call, session
-from cocoindex.cli.summary import collecting_failures, count_failures, print_failures
-from cocoindex.cli.targets import AppTarget, FoundApp, as_app_target, choose, load
+from cocoindex.cli.summary import print_failures
+from cocoindex.cli.targets import AppTarget, FoundApp, as_app_target, choose, load, prints_to_stderr
 from cocoindex.errors import DeletionsWithheldError
 
 
@@ -52,7 +51,7 @@ def command(app_target: AppTarget, **flags: Any) -> None:
     """Bring the targets of an app in step with its sources."""
     options = Options(**flags)
     _check(app_target, options)
-    envs = load(app_target)
+    envs = load(app_target, as_json=options.as_json)
     every_app = [app for env in envs for app in env.apps] if options.every_app else []
     apps = every_app or [choose(app_target, envs)]
     with session(quiet=options.quiet) as running:
@@ -98,11 +97,17 @@ def _say(options: Options, line: str) -> None:
 
 
 def _preview(found: FoundApp, options: Options) -> int:
-    actions = call(_result(found.app.update(preview=True, full_reprocess=options.full_reprocess)))
+    handle = found.app.update(preview=True, full_reprocess=options.full_reprocess)
+    with prints_to_stderr(options.as_json):
+        actions = call(_result(handle))
     if options.as_json:
         print(json.dumps(preview_json(actions), indent=2, ensure_ascii=False))
     elif not options.quiet:
         print("\n".join(preview_lines(actions)))
+    number, first = handle.failures
+    if number:
+        print_failures(number, first)
+        return EXIT_FAILURE
     return int(options.exit_code and bool(actions))
 
 
@@ -133,20 +138,19 @@ def _run(found: FoundApp, options: Options, running: Session) -> int:
         full_reprocess=options.full_reprocess,
         allow_deletes=options.allow_deletes,
     )
-    with collecting_failures() as log:
-        try:
-            call(_follow(handle, options))
-            code = 0
-        except DeletionsWithheldError as withheld:
-            print(f"Error: {withheld}", file=sys.stderr)
-            code = EXIT_WITHHELD
-        except Exception as error:  # noqa: BLE001  (the user's code may raise anything)
-            if running.signum is None:
-                report(error, f"app '{found.name}' failed; see the traceback above.")
-            return EXIT_FAILURE
-    failures = count_failures(handle.stats())
-    if failures and running.signum is None:
-        print_failures(failures, log.first)
+    code = 0
+    try:
+        call(_follow(handle, options))
+    except DeletionsWithheldError as withheld:
+        print_error(str(withheld))
+        code = EXIT_WITHHELD
+    except Exception as error:  # noqa: BLE001  (the user's code may raise anything)
+        if running.signum is None:
+            report(error, f"app '{found.name}' failed; see the traceback above.")
+        return EXIT_FAILURE
+    number, first = handle.failures
+    if number and running.signum is None:
+        print_failures(number, first)
         return EXIT_FAILURE
     return code
 

@@ -65,6 +65,7 @@ class EntryRecord(msgspec.Struct, frozen=True, omit_defaults=True, eq=False):
         mode: permission bits that were asked for.
         parents: parent directories were made for it, and go with it when empty.
         purge: a directory whose foreign content goes with it.
+        fsync: a directory in which changes are made durable.
     """
 
     fingerprint: bytes | None = None
@@ -72,6 +73,7 @@ class EntryRecord(msgspec.Struct, frozen=True, omit_defaults=True, eq=False):
     mode: int | None = None
     parents: bool = False
     purge: bool = False
+    fsync: bool = True
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EntryRecord):

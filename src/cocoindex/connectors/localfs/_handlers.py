@@ -67,7 +67,8 @@ class EntryHandler(coco.TargetHandler[str, FileSpec | DirSpec, EntryRecord, "Ent
         levels = key.count("/") if any(record.parents for record in prev) else 0
         return _delete(self._place(key), prev, options, levels, self._declared)
 
-    def reconcile_children_on_delete(self, key: str, record: EntryRecord, /) -> bool:
+    def reconcile_children_on_delete(self, _key: str, record: EntryRecord, /) -> bool:
+        """Whether ``record`` is a directory whose entries must be deleted one by one."""
         return _holds_children(record)
 
     async def observe(
@@ -122,7 +123,8 @@ class RootHandler(coco.TargetHandler[RootKey, FileSpec | DirSpec, EntryRecord, E
         levels = key.path.count("/") if parents and not os.path.isabs(key.path) else 0
         return _delete(place, prev, DEFAULTS, levels, set())
 
-    def reconcile_children_on_delete(self, key: RootKey, record: EntryRecord, /) -> bool:
+    def reconcile_children_on_delete(self, _key: RootKey, record: EntryRecord, /) -> bool:
+        """Whether ``record`` is a directory whose entries must be deleted one by one."""
         return _holds_children(record)
 
     async def observe(
@@ -199,7 +201,9 @@ def _mkdir(
         keep=declared,
     )
     parents = desired.create_parents and bool(parent_of(path))
-    record = EntryRecord(root=desired.root, parents=parents, purge=options.purge_foreign)
+    record = EntryRecord(
+        root=desired.root, parents=parents, purge=options.purge_foreign, fsync=options.fsync
+    )
     return coco.TargetReconcileOutput(action, sink, record)
 
 
@@ -211,12 +215,16 @@ def _delete(
     declared: set[str],
 ) -> _Output:
     tree, path = place
-    purge = any(record.purge for record in prev)
+    # The declaration is gone; what it asked for is in the records.
+    options = options._replace(
+        fsync=options.fsync and all(record.fsync for record in prev),
+        purge_foreign=any(record.purge for record in prev),
+    )
     action = EntryAction(
         "delete",
         tree,
         path,
-        options._replace(purge_foreign=True) if purge else options,
+        options,
         # Without a readable record either may stand there.
         was_file=not prev or any(record.fingerprint is not None for record in prev),
         was_dir=not prev or any(record.fingerprint is None for record in prev),
@@ -230,7 +238,7 @@ def _apply(context_provider: coco.ContextProvider, actions: Collection[EntryActi
     apply_actions(context_provider, actions)
 
 
-def _child_handler(context_provider: coco.ContextProvider, action: EntryAction) -> EntryHandler:
+def _child_handler(_: coco.ContextProvider, action: EntryAction) -> EntryHandler:
     keep = action.keep if isinstance(action.keep, set) else set(action.keep)
     return EntryHandler(action.tree, action.path, action.options, keep)
 

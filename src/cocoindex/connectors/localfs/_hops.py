@@ -62,7 +62,7 @@ def _run_all(calls: list[Callable[[], Any]]) -> list[tuple[Any, BaseException | 
     for call in calls:
         try:
             outcomes.append((call(), None))
-        except BaseException as e:  # handed to the caller that waits for it
+        except BaseException as e:  # noqa: BLE001 - handed to the caller that waits for it
             outcomes.append((None, e))
     return outcomes
 

@@ -248,7 +248,7 @@ class _Looked:
         self.name = name
         self._status = status
 
-    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+    def stat(self, **_: bool) -> os.stat_result:
         if isinstance(self._status, OSError):
             raise self._status
         return self._status
@@ -256,10 +256,10 @@ class _Looked:
     def is_symlink(self) -> bool:
         return stat.S_ISLNK(self.stat().st_mode)
 
-    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+    def is_dir(self, **_: bool) -> bool:
         return stat.S_ISDIR(self.stat().st_mode)
 
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+    def is_file(self, **_: bool) -> bool:
         return stat.S_ISREG(self.stat().st_mode)
 
 
@@ -310,5 +310,5 @@ def _questions(
     )
 
 
-def _yes(key: str) -> bool:
+def _yes(_: str) -> bool:
     return True

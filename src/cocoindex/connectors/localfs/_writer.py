@@ -12,7 +12,8 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final
+from itertools import groupby
+from typing import Final, TypeVar
 
 from cocoindex.connectors.localfs._dirs import AnyDir, enter, open_root, with_path
 from cocoindex.connectors.localfs._entries import EntryAction, Tree
@@ -28,7 +29,11 @@ from cocoindex.connectors.localfs._temp import sweep_once
 
 __all__ = ["apply_actions"]
 
+T = TypeVar("T")
+
 _WORKERS: Final = 32
+# Without waiting for the disk, more threads only take turns at the interpreter.
+_WORKERS_UNSYNCED: Final = 8
 _PER_TASK: Final = 16
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
@@ -66,12 +71,15 @@ class _Batch:
         self._touched: set[tuple[Tree, str]] = set()
         self.failure: OSError | None = None
 
-    def _attempt(self, step: Callable[[EntryAction], None], action: EntryAction) -> None:
+    def _attempt(self, step: Callable[[T], None], work: T) -> None:
         try:
-            step(action)
+            step(work)
         except OSError as e:
-            if self.failure is None:
-                self.failure = e
+            self._fail(e)
+
+    def _fail(self, error: OSError) -> None:
+        if self.failure is None:
+            self.failure = error
 
     def _touch(self, action: EntryAction, directory: str) -> None:
         if action.options.fsync:
@@ -146,7 +154,8 @@ class _Batch:
                 self._write_group(group)
         else:
             tasks = list(_tasks(groups))
-            with ThreadPoolExecutor(min(_WORKERS, len(tasks)), "cocoindex-localfs") as pool:
+            workers = _WORKERS if any(a.options.fsync for a in first) else _WORKERS_UNSYNCED
+            with ThreadPoolExecutor(min(workers, len(tasks)), "cocoindex-localfs") as pool:
                 for _ in pool.map(self._write_group, tasks):
                     pass  # exhausts the iterator, which raises what is no OSError
         for action in twins:
@@ -157,8 +166,7 @@ class _Batch:
         try:
             directory = self._enter(actions[0], parent)
         except OSError as e:
-            if self.failure is None:
-                self.failure = e
+            self._fail(e)
             return
         with directory:
             sweep_once(directory)
@@ -167,8 +175,7 @@ class _Batch:
                 try:
                     write_file(directory, name, action)
                 except OSError as e:
-                    if self.failure is None:
-                        self.failure = _named(e, directory, name)
+                    self._fail(_named(e, directory, name))
                 else:
                     self._touch(action, parent)
 
@@ -176,28 +183,35 @@ class _Batch:
 
     def delete(self, actions: Iterable[EntryAction]) -> None:
         """Innermost first, so that directories are empty when it is their turn."""
-        for action in sorted(actions, key=_depth, reverse=True):
-            self._attempt(self._delete, action)
+        inner = sorted((a for a in actions if a.path), key=_depth_and_place, reverse=True)
+        for _, group in groupby(inner, _depth_and_place):
+            self._attempt(self._delete_group, list(group))
+        for action in actions:
+            if not action.path:
+                self._attempt(self._delete_root, action)
 
-    def _delete(self, action: EntryAction) -> None:
-        if not action.path:
-            self._delete_root(action)
-            return
-        parent, name = _split(action.path)
+    def _delete_group(self, actions: list[EntryAction]) -> None:
+        """Remove entries of one directory."""
+        first = actions[0]
+        parent = parent_of(first.path)
         try:
-            directory = enter(self._roots[action.tree], parent)
+            directory = enter(self._roots[first.tree], parent)
         except OSError as e:
             if e.errno in _GONE:
                 return
             raise
         with directory:
-            try:
-                changed = remove_entry(directory, name, action)
-            except OSError as e:
-                raise _named(e, directory, name) from e
-        if changed:
-            self._touch(action, parent)
-        self._prune(action, parent)
+            for action in actions:
+                self._delete(directory, parent, action)
+        self._prune(max(actions, key=lambda a: a.prune), parent)
+
+    def _delete(self, directory: AnyDir, parent: str, action: EntryAction) -> None:
+        name = _split(action.path)[1]
+        try:
+            if remove_entry(directory, name, action):
+                self._touch(action, parent)
+        except OSError as e:
+            self._fail(_named(e, directory, name))
 
     def _delete_root(self, action: EntryAction) -> None:
         root = os.path.abspath(self._roots[action.tree])
@@ -253,8 +267,8 @@ class _Batch:
                 with enter(self._roots[tree], relative) as directory:
                     directory.sync()
             except OSError as e:
-                if e.errno not in _GONE and self.failure is None:
-                    self.failure = e
+                if e.errno not in _GONE:
+                    self._fail(e)
 
 
 def _split_deletes(
@@ -318,6 +332,11 @@ def _tasks(groups: list[_Group]) -> Iterable[_Group]:
 
 def _depth(action: EntryAction) -> int:
     return action.path.count("/") + 1 if action.path else 0
+
+
+def _depth_and_place(action: EntryAction) -> tuple[int, str, bool, str, str]:
+    base, root = action.tree
+    return _depth(action), parent_of(action.path), base is None, base or "", root
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -34,7 +34,8 @@ class FilePath(BaseFilePath[Path]):
         """The absolute path, links resolved. With a base it needs a running component."""
         if self._base_dir is None:
             return Path(self.path).resolve()
-        return (coco.use_context(self._base_dir) / self.path).resolve()
+        base: Path = coco.use_context(self._base_dir)
+        return (base / self.path).resolve()
 
     def _with_path(self, path: PurePath) -> Self:
         new = object.__new__(type(self))
