@@ -150,8 +150,19 @@ def test_functions_pickle_by_name():
     assert pickle.loads(pickle.dumps(add.as_async)) is add.as_async
 
 
+def test_functions_that_no_module_has_do_not_pickle():
+    @fn
+    def local():
+        return 1
+
+    with pytest.raises(pickle.PicklingError, match="no module has it"):
+        pickle.dumps(local)
+
+
 def test_bound_methods_pickle_with_their_instance():
     assert pickle.loads(pickle.dumps(Shop().price))("x") == "shop x"
+    assert pickle.loads(pickle.dumps(Outlet.under_class))("x") == "outlet x"
+    assert pickle.loads(pickle.dumps(Outlet.over_class))("x") == "outlet x"
 
 
 def test_decorating_twice_decorates_the_original():

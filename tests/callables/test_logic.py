@@ -529,6 +529,30 @@ def test_a_reloaded_module_keeps_the_logic_of_unchanged_functions_current(load):
     assert logic_of(new.f) == fingerprint
 
 
+def test_a_function_that_is_redefined_is_gone_at_once(load):
+    module = load("@fn\ndef f(x): return x")
+    fingerprint = logic_of(module.f)
+    gc.disable()
+    try:
+        del module.f
+        assert not logic.are_current(fingerprint)
+    finally:
+        gc.enable()
+
+
+def test_what_is_left_of_an_older_import_does_not_count_until_it_is_called(load):
+    text = "@fn\ndef f(x): return x"
+    old = load(text)
+    deps = (logic_of(old.f),)
+    assert logic.are_current(deps)
+    new = load(text.replace("return x", "return -x"))
+    assert not logic.are_current(deps)
+    old.f.__coco_function__.call_key((1,), {})
+    assert logic.are_current(deps)
+    new.f.__coco_function__.call_key((1,), {})
+    assert not logic.are_current(deps)
+
+
 def test_logic_of_a_function_that_was_never_called_is_current(load):
     text = "@fn\ndef f(x): return x"
     fingerprint = logic_of(load(text).f)

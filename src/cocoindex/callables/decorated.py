@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
+from pickle import PicklingError
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from cocoindex.callables.function import BoundFunction, DecoratedFunction
+from cocoindex.callables.runner import find_decorated
 from cocoindex.core.canonical import Canon, Mode, write
 from cocoindex.core.memo_key import NotPlainData, canonical_form, register_form
 from cocoindex.engine.calls import call_async, call_sync
@@ -32,13 +34,12 @@ class Decorated(Generic[P, R_co]):
     __wrapped__: Callable[..., Any]
     __name__: str
     __qualname__: str
+    _is_twin = False
 
     def __init__(self, function: DecoratedFunction, binding: type | None = None) -> None:
         functools.update_wrapper(cast("Callable[..., Any]", self), function.raw)
         self._function = function
         self._binding = binding
-        if function.handle is None:
-            function.handle = self
 
     @property
     def __coco_function__(self) -> DecoratedFunction:
@@ -51,14 +52,24 @@ class Decorated(Generic[P, R_co]):
     def __deepcopy__(self, memo: object) -> Decorated[P, R_co]:
         return self
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        handle = self._function.handle
-        if handle is not self:
-            return getattr, (handle, "as_async")
-        return str(self.__qualname__)
+    def __reduce__(self) -> tuple[Any, ...]:
+        name = (self.__module__, self.__qualname__)
+        if self._is_twin:
+            return _find_twin, name
+        try:
+            found = find_decorated(*name)
+        except (ImportError, AttributeError):
+            found = None
+        if found is not self:
+            raise PicklingError(f"can't pickle {self!r}: no module has it under its name")
+        return find_decorated, name
 
     def __repr__(self) -> str:
         return f"<@coco.fn {self._function.full_name}>"
+
+
+def _find_twin(module: str, qualname: str) -> Any:
+    return find_decorated(module, qualname).as_async
 
 
 class SyncFunction(Decorated[P, R_co]):
@@ -74,6 +85,7 @@ class SyncFunction(Decorated[P, R_co]):
         """The same function, awaited; its body runs in a worker thread."""
         if self._twin is None:
             self._twin = AsyncFunction(self._function.as_async(), self._binding)
+            self._twin._is_twin = True
         return cast("Callable[P, Coroutine[Any, Any, R_co]]", self._twin)
 
     @overload

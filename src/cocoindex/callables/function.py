@@ -12,6 +12,7 @@ from cocoindex.callables.call_key import CallKeys, MemoKey
 from cocoindex.callables.identity import Identity, Logic, full_name
 from cocoindex.callables.results import ResultCodec
 from cocoindex.callables.runner import RawBody, Runner, raw_bodies
+from cocoindex.core.logic import registry
 from cocoindex.engine.function import (
     CallKey,
     LogicTracking,
@@ -41,7 +42,6 @@ class DecoratedFunction:
 
     Attributes:
         raw: the user's function.
-        handle: the decorated object, which users and runners hold.
         is_identity: set by the package's own functions that allocate ids.
     """
 
@@ -51,7 +51,6 @@ class DecoratedFunction:
         "_logic",
         "_queue",
         "full_name",
-        "handle",
         "identity",
         "is_async",
         "is_identity",
@@ -66,7 +65,6 @@ class DecoratedFunction:
     def __init__(self, raw: Callable[..., Any], options: Options, *, to_async: bool) -> None:
         """``to_async``: whether a sync ``raw`` becomes async too. Checks the options."""
         self.raw = raw
-        self.handle: Any = None
         self.options = options
         self.name: str = display_name(raw)
         self.full_name = full_name(raw)
@@ -104,6 +102,8 @@ class DecoratedFunction:
         return [] if self._logic is None else self._logic.parts()
 
     def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
+        if self._logic is not None:
+            registry.use(self._logic.home)
         return self._keys.key(args, kwargs)
 
     def encode_result(self, value: Any) -> bytes:
@@ -152,7 +152,7 @@ class DecoratedFunction:
     ) -> Awaitable[Any]:
         runner = self.options.runner
         assert runner is not None
-        body = RawBody(self.handle, instance)
+        body = RawBody(self.raw, instance)
         if self.raw_is_async:
             return runner.run(body, *args, **kwargs)
         return runner.run_sync_fn(body, *args, **kwargs)

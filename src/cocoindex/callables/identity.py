@@ -114,6 +114,7 @@ class Logic:
         "_tracking",
         "_version",
         "_watched",
+        "home",
         "name",
         "volatile",
     )
@@ -133,6 +134,8 @@ class Logic:
         self._all: tuple[Watch, ...] = ()
         self._constants: dict[int, tuple[FunctionParts, Watch]] = {}
         self._followed: dict[int, tuple[FunctionParts, Watch]] = {}
+        functions = identity.functions
+        self.home = registry.home_of(functions[0].function.__globals__) if functions else None
         self._registration: Registration = registry.register(self)
 
     def logic(self) -> bytes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final
 
 from cocoindex.callables.batching import BatchQueue
 
-__all__ = ["RawBody", "Runner", "raw_bodies", "use_raw_bodies"]
+__all__ = ["RawBody", "Runner", "find_decorated", "raw_bodies", "use_raw_bodies"]
 
 
 class Runner(ABC):
@@ -51,6 +52,14 @@ def use_raw_bodies() -> None:
     _RawBodies.active = True
 
 
+def find_decorated(module: str, qualname: str) -> Any:
+    """The decorated function of that name, as pickles refer to it."""
+    found: Any = importlib.import_module(module)
+    for name in qualname.split("."):
+        found = getattr(found, name)
+    return getattr(found, "__func__", found)
+
+
 class RawBody:
     """The bare body of a decorated function, as a runner gets it.
 
@@ -58,17 +67,21 @@ class RawBody:
     pickled; this finds it again on the other side.
     """
 
-    def __init__(self, function: Any, instance: object = None) -> None:
-        """``function``: the decorated function; ``instance``: of a bound method."""
-        functools.update_wrapper(self, function.__wrapped__)
-        self.__func__ = function
+    def __init__(self, body: Callable[..., Any], instance: object = None) -> None:
+        """``instance``: of a bound method."""
+        functools.update_wrapper(self, body)
+        self.__func__ = body
         self.__self__ = instance
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        body = self.__func__.__wrapped__
         if self.__self__ is None:
-            return body(*args, **kwargs)
-        return body(self.__self__, *args, **kwargs)
+            return self.__func__(*args, **kwargs)
+        return self.__func__(self.__self__, *args, **kwargs)
 
-    def __reduce__(self) -> tuple[type[RawBody], tuple[Any, Any]]:
-        return RawBody, (self.__func__, self.__self__)
+    def __reduce__(self) -> tuple[Callable[..., RawBody], tuple[Any, ...]]:
+        body = self.__func__
+        return _find_raw_body, (body.__module__, body.__qualname__, self.__self__)
+
+
+def _find_raw_body(module: str, qualname: str, instance: object) -> RawBody:
+    return RawBody(find_decorated(module, qualname).__wrapped__, instance)

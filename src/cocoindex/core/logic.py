@@ -8,15 +8,31 @@ A fingerprint is computed when first asked for, and may move when data that the 
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from cocoindex.core.fingerprint import FINGERPRINT_SIZE
 
-__all__ = ["LogicSource", "Registration", "are_current", "label", "new_run", "registry"]
+__all__ = ["Home", "LogicSource", "Registration", "are_current", "label", "new_run", "registry"]
 
 _MAX_VERDICTS: Final = 16_384
+
+
+class Home:
+    """One version of an imported module.
+
+    A module that is imported anew leaves its old functions behind until they are collected.
+    They must not vouch for what the new ones have replaced, so of several homes of one name
+    only the one last registered in, or called into, counts.
+    """
+
+    __slots__ = ("name", "namespace")
+
+    def __init__(self, name: str, namespace: dict[str, Any]) -> None:
+        self.name = name
+        self.namespace = namespace
 
 
 class LogicSource(Protocol):
@@ -30,6 +46,11 @@ class LogicSource(Protocol):
     @property
     def volatile(self) -> bool:
         """Whether :meth:`logic` may change within a run. Meaningful after a call of it."""
+        ...
+
+    @property
+    def home(self) -> Home | None:
+        """Where it was imported; None if it wasn't."""
         ...
 
     def logic(self) -> bytes | None:
@@ -59,6 +80,7 @@ class LogicRegistry:
         self._sources: dict[int, Registration] = {}
         self._holders: dict[bytes, dict[int, Registration]] = {}
         self._labels: dict[bytes, str] = {}
+        self._homes: dict[str, Home] = {}
         self._verdicts: dict[bytes | tuple[bytes, ...], _Verdict] = {}
         self._refreshed = -1
         # Reentrant: a source may be collected, and so forgotten, at any allocation.
@@ -71,6 +93,28 @@ class LogicRegistry:
         with self._lock:
             self._sources[id(registration)] = registration
         return registration
+
+    def home_of(self, namespace: dict[str, Any]) -> Home | None:
+        """The home of code with these globals; None unless they are an imported module's."""
+        name = namespace.get("__name__")
+        home = self._homes.get(name) if isinstance(name, str) else None
+        if home is not None and home.namespace is namespace:
+            return home
+        if (
+            not isinstance(name, str)
+            or getattr(sys.modules.get(name), "__dict__", 0) is not namespace
+        ):
+            return None
+        home = Home(name, namespace)
+        self.use(home)
+        return home
+
+    def use(self, home: Home | None) -> None:
+        """Code of ``home`` runs: it counts, and other homes of its name don't."""
+        if home is not None and self._homes.get(home.name) is not home:
+            with self._lock:
+                self._homes[home.name] = home
+                self._generation += 1
 
     def publish(self, registration: Registration, fingerprint: bytes, name: str) -> None:
         """Record the fingerprint that a source has now."""
@@ -135,9 +179,15 @@ class LogicRegistry:
     def _live_holder(self, fingerprint: bytes) -> Registration | None:
         for registration in list(self._holders.get(fingerprint, {}).values()):
             source = registration()
-            if source is not None and source.logic() == fingerprint:
+            if source is None or not self._is_at_home(source):
+                continue
+            if source.logic() == fingerprint:
                 return registration
         return None
+
+    def _is_at_home(self, source: LogicSource) -> bool:
+        home = source.home
+        return home is None or self._homes.get(home.name) is home
 
     def _refresh(self) -> None:
         """Let every source whose fingerprint may have moved publish it."""

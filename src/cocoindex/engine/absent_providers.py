@@ -112,13 +112,11 @@ class AbsentProviders:
 
     def _container_stays(self, keys: tuple[StableKey, ...]) -> bool:
         """Whether another, living component still owns the nearest container above."""
-        for end in range(len(keys), 1, -1):
-            path = rows.target_path_of(encode_path(keys[:end]))
-            raw = self._run.app.section.get(rows.owner_key(path))
-            if raw is not None:
-                owner_id = rows.unpack_id(raw)
-                return owner_id != self._entry.component_id and self._run.is_alive(owner_id)
-        return False
+        raw = container_row(self._run, keys)
+        if raw is None:
+            return False
+        owner_id = rows.unpack_id(raw)
+        return owner_id != self._entry.component_id and self._run.is_alive(owner_id)
 
     # --- handlers told by a container's own deletion -------------------------------------------
 
@@ -186,6 +184,15 @@ class AbsentProviders:
         for _, item in Entry(owner_id, tracked, 0, b"").at(path):
             return item
         return None
+
+
+def container_row(run: Run, keys: tuple[StableKey, ...]) -> bytes | None:
+    """The owner row of the nearest tracked container at or above a provider's key chain."""
+    for end in range(len(keys), 1, -1):
+        raw = run.app.section.get(rows.owner_key(rows.target_path_of(encode_path(keys[:end]))))
+        if raw is not None:
+            return raw
+    return None
 
 
 def _attachment_info(parent: HandlerInfo, key: StableKey) -> HandlerInfo | None:

@@ -206,7 +206,7 @@ class App(Generic[P, R]):
         host = self._host
         environment = host.started if isinstance(host, LazyEnvironment) else host
         here = running_loop()
-        if here is None:
+        if here is None or (environment is not None and environment.is_closed):
             return
         own = background_loop() if environment is None else environment.event_loop
         if here is own:
@@ -305,6 +305,7 @@ class Operation(Generic[R]):
         host = self._app.environment
         environment = host.started if isinstance(host, LazyEnvironment) else host
         if environment is not None and not environment.is_closed:
+            environment.check_usable()
             return environment.event_loop
         return running_loop() or background_loop()
 

@@ -227,6 +227,7 @@ async def _check_or_run_async(call: _MemoCall) -> MemoEntry:
             entry = call.accept(row, await ask(checks))
         if entry is None:
             value = await call.function.invoke(call.args, call.kwargs)
+            check_cancellation()  # nothing that comes too late is stored
             entry = call.store(value, await ask(call.checks_after_run()))
         return entry
     finally:
@@ -254,6 +255,7 @@ def _check_or_run_sync(call: _MemoCall) -> MemoEntry:
             entry = call.accept(row, ask_now(checks))
         if entry is None:
             value = call.function.invoke(call.args, call.kwargs)
+            check_cancellation()
             entry = call.store(value, ask_now(call.checks_after_run()))
         return entry
     finally:

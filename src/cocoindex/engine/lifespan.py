@@ -9,6 +9,7 @@ import inspect
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -61,6 +62,14 @@ class EnvironmentBuilder:
 LifespanFn = Callable[[EnvironmentBuilder], Iterator[None] | AsyncIterator[None]]
 
 
+_lazy_environments: weakref.WeakSet[LazyEnvironment] = weakref.WeakSet()
+
+
+def lazy_environments() -> list[LazyEnvironment]:
+    """Every lazily opened environment of this process that is still referenced."""
+    return sorted(_lazy_environments, key=lambda env: env.name)
+
+
 class LazyEnvironment:
     """An environment that is opened when it is first needed."""
 
@@ -73,6 +82,7 @@ class LazyEnvironment:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self.apps = AppRegistry()
+        _lazy_environments.add(self)
 
     @property
     def name(self) -> str:

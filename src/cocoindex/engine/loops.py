@@ -91,23 +91,25 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 def submit(
     loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, R]
 ) -> concurrent.futures.Future[R]:
-    """Start ``coro`` on ``loop`` from any thread, that loop's own included."""
-    if running_loop() is not loop:
-        return asyncio.run_coroutine_threadsafe(coro, loop)
+    """Start ``coro`` on ``loop`` from any thread, that loop's own included.
+
+    Whatever it raises is carried by the future and never reaches the loop, which would stop
+    for a KeyboardInterrupt."""
     result: concurrent.futures.Future[R] = concurrent.futures.Future()
     result.set_running_or_notify_cancel()
-    task = loop.create_task(coro)
-    _keep(task)
 
-    def copy(task: asyncio.Task[R]) -> None:
-        if task.cancelled():
-            result.set_exception(asyncio.CancelledError())
-        elif (error := task.exception()) is not None:
+    async def carry() -> None:
+        try:
+            value = await coro
+        except BaseException as error:  # noqa: BLE001 - carried to whoever waits
             result.set_exception(error)
         else:
-            result.set_result(task.result())
+            result.set_result(value)
 
-    task.add_done_callback(copy)
+    if running_loop() is loop:
+        _keep(loop.create_task(carry()))
+    else:
+        loop.call_soon_threadsafe(lambda: _keep(loop.create_task(carry())))
     return result
 
 

@@ -15,6 +15,7 @@ from cocoindex.engine.app_state import AppState
 from cocoindex.engine.exception_handlers import HandlerChain
 from cocoindex.engine.execution import Execution
 from cocoindex.engine.function import function_of
+from cocoindex.engine.leftovers import forget_orphans
 from cocoindex.engine.lifecycle import build
 from cocoindex.engine.rows import Node, NodeKind
 from cocoindex.engine.run import Run, RunOptions
@@ -52,6 +53,7 @@ async def update(
         logic.new_run()
         with deadline_scope(deadline):
             value = await _cancellable(run, _build_root(app, run))
+        forget_orphans(run)
         run.stats.set_ready()
         if run.is_preview:
             return run.planned_actions

@@ -74,7 +74,9 @@ class Run:
         self.failure_count = 0
         self.delete_errors: list[BaseException] = []
         self.robbed: set[int] = set()
-        """Components (and their ancestors) that lost a target state in this run."""
+        """Components (and their ancestors) that lost a target state after they were done."""
+        self.undecided: set[int] = set()
+        """Components that keep undeclared items because it is open what their container does."""
         self._providers: dict[bytes, Provider] = {}
         self._executed = bytearray()
         self._warned: set[Any] = set()
@@ -126,11 +128,10 @@ class Run:
 
     def lineage(self, component_id: int) -> Iterator[int]:
         """The component and the nodes above it, by id."""
-        return (node_id for node_id, _ in self._places(component_id))
+        return (node_id for node_id, _ in self._places(self._entry(component_id)))
 
-    def _places(self, component_id: int) -> Iterator[tuple[int, bytes]]:
-        entry = self._entry(component_id)
-        node_id, parent_id, key = component_id, entry.parent_id, entry.key
+    def _places(self, entry: Entry) -> Iterator[tuple[int, bytes]]:
+        node_id, parent_id, key = entry.component_id, entry.parent_id, entry.key
         while True:
             yield node_id, key
             if parent_id == rows.ROOT_PARENT_ID:
@@ -142,7 +143,10 @@ class Run:
             parent_id, key = rows.unpack_id(raw[:8]), raw[8:]
 
     def path_text(self, component_id: int) -> str:
-        keys = [key for _, key in self._places(component_id) if key]
+        return self.path_text_of(self._entry(component_id))
+
+    def path_text_of(self, entry: Entry) -> str:
+        keys = [key for _, key in self._places(entry) if key]
         return text_of([decode_key(key) for key in reversed(keys)])
 
     def is_alive(self, component_id: int) -> bool:

@@ -24,6 +24,13 @@ SYSTEM_ERRORS = (TransientError, ConnectionError, TimeoutError)
 """Errors about the system rather than about an action: calling again with fewer won't help."""
 
 
+FIRST_CALL_ACTIONS = 64
+MAX_CALL_ACTIONS = 16_384
+SHORT_CALL, LONG_CALL = 0.1, 0.5
+"""Seconds. Calls are merged up to a size at which one takes between these times: large enough
+to be efficient, small enough that an interrupted run has committed what it did before."""
+
+
 class _Request:
     """The actions of one component, waiting for the next call of their sink."""
 
@@ -51,6 +58,7 @@ class SinkQueue:
         self._context_provider = context_provider
         self._waiting: list[_Request] = []
         self._task: asyncio.Task[None] | None = None
+        self._call_actions = FIRST_CALL_ACTIONS
 
     async def apply(self, actions: list[Any], wants_child: Sequence[int]) -> Children | None:
         request = _Request(actions, wants_child)
@@ -67,13 +75,33 @@ class SinkQueue:
 
     async def _drain(self) -> None:
         try:
+            clock = asyncio.get_running_loop().time
             while self._waiting:
-                requests, self._waiting = self._waiting, []
+                requests = self._next_requests()
+                started = clock()
                 await self._call(requests)
+                self._adapt(clock() - started, sum(len(r.actions) for r in requests))
         finally:
             self._task = None
             for request in self._waiting:
                 request.fail(asyncio.CancelledError())
+
+    def _next_requests(self) -> list[_Request]:
+        """The oldest requests, up to the present size of a call."""
+        actions, count = 0, 0
+        for request in self._waiting:
+            actions += len(request.actions)
+            if count and actions > self._call_actions:
+                break
+            count += 1
+        requests, self._waiting = self._waiting[:count], self._waiting[count:]
+        return requests
+
+    def _adapt(self, seconds: float, actions: int) -> None:
+        if seconds > LONG_CALL:
+            self._call_actions = max(1, actions // 2)
+        elif seconds < SHORT_CALL and actions * 2 > self._call_actions:
+            self._call_actions = min(MAX_CALL_ACTIONS, self._call_actions * 2)
 
     async def _call(self, requests: list[_Request]) -> None:
         requests = [request for request in requests if not request.done.cancelled()]

@@ -69,6 +69,7 @@ class Submission:
         "entry",
         "final",
         "is_changed",
+        "kept_undeclared",
         "robbed_memos",
         "takeovers",
         "version",
@@ -83,6 +84,8 @@ class Submission:
         self.final: dict[tuple[GroupKey, bytes], list[State]] = {}
         """States of touched items once the sinks have succeeded; empty: the item goes."""
         self.is_changed = False
+        self.kept_undeclared = False
+        """An item stays although it is not declared: a later run has to look again."""
         self.robbed_memos: set[bytes] = set()
         """Contained target paths that another component has taken meanwhile."""
 
@@ -308,6 +311,7 @@ class _Planner:
     def _leave(self, group_key: GroupKey, group: Group, item: Item) -> None:
         found = self.absent.judge(group)
         if found.verdict is Verdict.KEEP:
+            self.submission.kept_undeclared = True
             return
         if found.verdict is Verdict.FORGET or found.info is None:
             self._settle(group_key, item, [])

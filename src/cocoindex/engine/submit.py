@@ -43,6 +43,9 @@ async def submit(execution: Execution, memo: ComponentMemo, value: Any) -> None:
         _commit(execution, submission, state_rows)
 
     await carry_out(run, submission, commit, where=execution)
+    if submission.kept_undeclared:
+        run.undecided.add(execution.id)
+    execution.kept_any |= submission.kept_undeclared or bool(submission.robbed_memos)
     counter = Counter.REPROCESSES if submission.entry.existed else Counter.ADDS
     if execution.place.node.has_children or execution.tree.root is not None:
         reach(FaultPoint.BEFORE_SWEEP, execution)

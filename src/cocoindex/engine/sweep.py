@@ -96,6 +96,8 @@ class _Deletion:
             return False
 
     def _failed(self) -> None:
+        if self._swept_by is not None:
+            self._swept_by.subtree_failed = True
         if not self._counted:
             self._stats.count(self._name, Counter.STARTS)
         self._stats.count(self._name, Counter.ERRORS)

@@ -111,7 +111,7 @@ class Takeovers:
             "the later claim wins, and they will overwrite each other on every run",
             what,
             self._run.path_text(owner_id),
-            self._run.path_text(self._entry.component_id),
+            self._run.path_text_of(self._entry),
         )
 
     # --- effects -----------------------------------------------------------------------------
@@ -121,7 +121,8 @@ class Takeovers:
         for owner_id, group_key, item_key in self._taken:
             self._owner(owner_id).group(group_key).items.pop(item_key, None)
         for owner_id in {owner_id for owner_id, _, _ in self._taken}:
-            self._run.robbed.update(self._run.lineage(owner_id))
+            if self._run.was_executed(owner_id):  # others have yet to say what they declare
+                self._run.robbed.update(self._run.lineage(owner_id))
 
     def rows(self) -> list[tuple[bytes, bytes | None]]:
         """Owner claims, the previous owners' new entries, and their memos gone."""

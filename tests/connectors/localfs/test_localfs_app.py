@@ -334,12 +334,7 @@ async def test_a_nested_directory_goes_with_its_content(world: World) -> None:
     "as_file",
     [
         True,
-        pytest.param(
-            False,
-            marks=pytest.mark.xfail(
-                reason="the engine forgets what is below a container that becomes a leaf"
-            ),
-        ),
+        False,
     ],
 )
 async def test_files_and_directories_switch_in_one_run(world: World, as_file: bool) -> None:
