@@ -6,6 +6,7 @@ from cocoindex.engine.environment import Environment, environments
 from cocoindex.engine.lifespan import (
     LazyEnvironment,
     default_env_lazy,
+    lazy_environments,
     reset_default_env_for_tests,
 )
 
@@ -33,6 +34,8 @@ class EnvironmentInfo(NamedTuple):
 
 
 def get_registered_environment_infos() -> list[EnvironmentInfo]:
-    """The lazy default environment, and every open one that is still referenced."""
-    lazy = EnvironmentInfo(default_env_lazy())
-    return [lazy, *(EnvironmentInfo(env) for env in environments())]
+    """Lazily opened environments, and every other open one that is still referenced."""
+    lazy = lazy_environments()
+    started = [env.started for env in lazy]
+    others = [env for env in environments() if env not in started]
+    return [EnvironmentInfo(env) for env in (*lazy, *others)]

@@ -68,7 +68,11 @@ def background_loop() -> asyncio.AbstractEventLoop:
         return _background.loop
 
 
+_exit = threading.Event()
+
+
 def _stop_at_exit() -> None:
+    _exit.set()
     stop_workers()
     if _background is not None and _background_pid == os.getpid():
         _background.stop()
@@ -102,7 +106,8 @@ def submit(
         try:
             value = await coro
         except BaseException as error:  # noqa: BLE001 - carried to whoever waits
-            result.set_exception(error)
+            if not _exit.is_set():  # only daemon threads wait then: they end with the process
+                result.set_exception(error)
         else:
             result.set_result(value)
 
