@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 import pytest
-from cocoindex._internal.context_keys import ContextProvider
 
 import cocoindex as coco
+from cocoindex._internal.context_keys import ContextProvider
 
 
 @dataclass(frozen=True, slots=True)

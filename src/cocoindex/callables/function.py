@@ -12,12 +12,11 @@ from cocoindex.callables.call_key import CallKeys, MemoKey
 from cocoindex.callables.identity import Identity, Logic, full_name
 from cocoindex.callables.results import ResultCodec
 from cocoindex.callables.runner import RawBody, Runner, raw_bodies
+from cocoindex.core.introspect import display_name, is_async_callable
 from cocoindex.core.logic import registry
 from cocoindex.engine.function import (
     CallKey,
     LogicTracking,
-    display_name,
-    is_async_callable,
 )
 from cocoindex.errors import UsageTypeError, UsageValueError
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cocoindex.callables.captured import FunctionParts, Watch, captures_of, constants_of
 from cocoindex.core.canonical import Canon, Mode, write
 from cocoindex.core.fingerprint import Domain
+from cocoindex.core.introspect import display_name
 from cocoindex.core.logic import registry
 from cocoindex.core.memo_key import (
     NotPlainData,
@@ -17,7 +18,6 @@ from cocoindex.core.memo_key import (
     fingerprint_value,
     register_form,
 )
-from cocoindex.engine.function import display_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

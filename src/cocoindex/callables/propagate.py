@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from cocoindex.core.introspect import is_async_callable
 from cocoindex.engine.frames import Frame
-from cocoindex.engine.function import function_of, is_async_callable
+from cocoindex.engine.function import function_of
 from cocoindex.engine.scope import ComponentContext, current_scope, entered
 from cocoindex.errors import UsageError, UsageTypeError
 
@@ -28,62 +30,61 @@ def logic_propagated_to_callers(fn: F) -> F:
         TypeError: a plain callable returned an awaitable.
     """
     maker = current_scope()
-
-    def frames_between() -> tuple[ComponentContext, list[Frame]]:
-        scope = current_scope()
-        frames: list[Frame] = []
-        frame: Frame | None = scope.frame
-        while frame is not None:
-            frames.append(frame)
-            if frame is maker.frame:
-                if frame.has_ended or scope.execution is not maker.execution:
-                    break
-                return scope, frames
-            frame = frame.parent
-        raise UsageError(
-            f"the callback {fn!r} was called after the function that wrapped it has returned, "
-            "or in another component"
-        )
-
-    def inner_scope(scope: ComponentContext) -> ComponentContext:
-        own = function_of(fn).logic()
-        return scope.derive(frame=scope.frame.detached_logic(keeps_logic=True, own_logic=own))
-
-    def propagate(inner: ComponentContext, frames: list[Frame]) -> None:
-        blob = inner.frame.logic.blob()
-        for frame in frames:
-            frame.logic.absorb(blob)
-
+    wrapper: Any
     if is_async_callable(fn):
 
         @functools.wraps(fn)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            scope, frames = frames_between()
-            inner = inner_scope(scope)
-            with entered(inner):
-                try:
-                    return await fn(*args, **kwargs)
-                finally:
-                    propagate(inner, frames)
+            with _recording(maker, fn):
+                return await fn(*args, **kwargs)
     else:
 
         @functools.wraps(fn)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            scope, frames = frames_between()
-            inner = inner_scope(scope)
-            with entered(inner):
-                try:
-                    result = fn(*args, **kwargs)
-                finally:
-                    propagate(inner, frames)
-            if inspect.isawaitable(result):
-                if inspect.iscoroutine(result):
-                    result.close()
-                raise UsageTypeError(f"{fn!r} is a plain callable, but returned an awaitable")
-            return result
+            with _recording(maker, fn):
+                return _plain(fn, fn(*args, **kwargs))
 
-    wrapper.__coco_memo_key__ = lambda: fn  # type: ignore[attr-defined]
-    return wrapper  # type: ignore[return-value]
+    wrapper.__coco_memo_key__ = lambda: fn
+    return wrapper  # type: ignore[no-any-return]
+
+
+def _plain(fn: Callable[..., Any], result: Any) -> Any:
+    if not inspect.isawaitable(result):
+        return result
+    if inspect.iscoroutine(result):
+        result.close()
+    raise UsageTypeError(f"{fn!r} is a plain callable, but returned an awaitable")
+
+
+@contextmanager
+def _recording(maker: ComponentContext, fn: Callable[..., Any]) -> Iterator[None]:
+    """Run a block in a frame of its own, and hand its logic to every frame up to ``maker``."""
+    scope = current_scope()
+    frames = list(_frames_up_to(maker, scope, fn))
+    own = function_of(fn).logic()
+    inner = scope.frame.detached_logic(keeps_logic=True, own_logic=own)
+    try:
+        with entered(scope.derive(frame=inner)):
+            yield
+    finally:
+        blob = inner.logic.blob()
+        for frame in frames:
+            frame.logic.absorb(blob)
+
+
+def _frames_up_to(
+    maker: ComponentContext, scope: ComponentContext, fn: Callable[..., Any]
+) -> Iterator[Frame]:
+    frame: Frame | None = scope.frame
+    while frame is not None and scope.execution is maker.execution:
+        yield frame
+        if frame is maker.frame and not frame.has_ended:
+            return
+        frame = frame.parent
+    raise UsageError(
+        f"the callback {fn!r} was called after the function that wrapped it has returned, "
+        "or in another component"
+    )
 
 
 logic_tracked = logic_propagated_to_callers

@@ -131,13 +131,13 @@ class Session:
 
 
 def _cancel_all() -> None:
-    from cocoindex._internal.core import cancel_all
+    from cocoindex.engine.app import cancel_all
 
     cancel_all()
 
 
 def _release_terminal() -> None:
-    terminal = sys.modules.get("cocoindex.cli.terminal")
+    terminal = sys.modules.get("cocoindex.display.terminal")
     if terminal is not None:
         terminal.release_terminal()
 
@@ -161,7 +161,7 @@ def stop_environments() -> None:
 
 async def _stop_all() -> None:
     import cocoindex as coco
-    from cocoindex._internal.environment import default_env_lazy, get_registered_environment_infos
+    from cocoindex.engine.lifespan import default_env_lazy, get_registered_environment_infos
 
     default = default_env_lazy().started
     for info in get_registered_environment_infos():

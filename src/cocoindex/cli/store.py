@@ -100,9 +100,7 @@ async def ready_env(found: FoundApp) -> Environment:
 
 def persisted_names(env: Any) -> list[str]:
     """Names of the apps that have state in the store of an open environment, sorted."""
-    from cocoindex._internal.core import list_app_names
-
-    return sorted(list_app_names(env))
+    return sorted(env.store.section_names())
 
 
 def describe_env(found: FoundApp, env: Environment) -> str:

@@ -113,7 +113,7 @@ def prints_to_stderr(active: bool) -> contextlib.AbstractContextManager[object]:
 
 def registered_envs() -> list[FoundEnv]:
     """Every environment registered in this process that has apps."""
-    from cocoindex._internal.environment import get_registered_environment_infos
+    from cocoindex.engine.lifespan import get_registered_environment_infos
 
     found = [_found_env(info) for info in get_registered_environment_infos()]
     return sorted((env for env in found if env.apps), key=_env_order)
@@ -131,7 +131,7 @@ def app_name(app: Any) -> str:
 
 def is_default(env: Any) -> bool:
     """Whether ``env`` is the lazy default environment."""
-    from cocoindex._internal.environment import LazyEnvironment
+    from cocoindex.engine.lifespan import LazyEnvironment
 
     return isinstance(env, LazyEnvironment)
 

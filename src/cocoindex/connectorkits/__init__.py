@@ -7,7 +7,7 @@ from cocoindex.connectorkits.fingerprint import (
     fingerprint_str,
 )
 from cocoindex.connectorkits.single_watcher import SingleWatcherGuard
-from cocoindex.engine.function import subpath_name as default_subpath_name
+from cocoindex.core.introspect import subpath_name as default_subpath_name
 
 __all__ = [
     "SingleWatcherGuard",

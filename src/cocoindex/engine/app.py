@@ -379,7 +379,7 @@ class DropHandle(Operation[None]):
 
 async def show_progress(handle: UpdateHandle[R], *, refresh_interval: timedelta | None = None) -> R:
     """Run an operation with the progress display and return its result."""
-    from cocoindex.cli.progress import display
+    from cocoindex.display.progress import display
 
     interval = _interval(refresh_interval if refresh_interval is not None else True)
     assert interval is not None
@@ -403,7 +403,7 @@ class _Progress:
 def _start_display(run: Run, interval: timedelta | None) -> asyncio.Task[None] | None:
     if interval is None:
         return None
-    from cocoindex.cli.progress import display
+    from cocoindex.display.progress import display
 
     return asyncio.get_running_loop().create_task(
         display(_Progress(run.stats), refresh_interval=interval)

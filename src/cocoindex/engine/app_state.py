@@ -157,5 +157,5 @@ class ScratchSection:
         raise UsageError("a preview has nothing to inspect")
 
     @contextlib.contextmanager
-    def acquire_lease(self, wait_seconds: float = 0.0) -> Iterator[None]:
+    def acquire_lease(self, wait_seconds: float = 0.0) -> Iterator[None]:  # noqa: ARG002
         yield

@@ -140,7 +140,9 @@ class _MemoCall:
     def candidate(self) -> FunctionMemoRow | None:
         """A stored entry that may be reused if its state functions agree."""
         row = self.memos.candidate(self.key.fingerprint)
-        if row is None or not are_current(self.scope.execution.run, row.deps):
+        if row is None or not are_current(
+            self.scope.execution.run, row.deps, self.function.logic()
+        ):
             return None
         return row
 

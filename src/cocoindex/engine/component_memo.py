@@ -69,7 +69,7 @@ class ComponentMemo:
             return Probe.MISS
         if row.fingerprint != execution.call_key.fingerprint:
             return Probe.MISS
-        if not are_current(execution.run, row.deps):
+        if not are_current(execution.run, row.deps, execution.function.logic()):
             return Probe.MISS
         self._row = row
         return Probe.ASK if self._checks(row) else Probe.HIT

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     from cocoindex.engine.run import Run
 
 
-def are_current(run: Run, deps: rows.Dependencies) -> bool:
-    """Logic, context values and provider generations are what they were."""
+def are_current(run: Run, deps: rows.Dependencies, own_logic: bytes | None) -> bool:
+    """Logic, context values and provider generations are what they were.
+
+    ``own_logic``: the memoized function's own fingerprint, which must be among the stored ones:
+    an older copy of the same function that is still alive must not vouch for its memos.
+    """
+    if own_logic is not None and not _contains(deps.logic, own_logic):
+        return False
     if deps.logic and not logic.are_current(deps.logic):
         return False
     if deps.context and not all(run.context_provider.current(fp) for fp in split(deps.context)):
@@ -29,6 +35,13 @@ def are_current(run: Run, deps: rows.Dependencies) -> bool:
         run.generation_of(path) in (None, (provider_id, version))
         for path, provider_id, version in deps.providers
     )
+
+
+def _contains(blob: bytes, fingerprint: bytes) -> bool:
+    position = blob.find(fingerprint)
+    while position % 16 and position > 0:
+        position = blob.find(fingerprint, position + 1)
+    return position >= 0
 
 
 class StateCheck(NamedTuple):

@@ -86,7 +86,7 @@ async def route(
             return None
         except asyncio.CancelledError as cancelled:
             return cancelled
-        except Exception as raised:  # whatever a handler raises goes to the next outer one
+        except Exception as raised:  # noqa: BLE001 - goes to the next outer handler
             error = raised
             context = replace(context, source="handler", original_exception=original)
             chain = chain.outer

@@ -42,5 +42,5 @@ def reach(point: FaultPoint, where: object) -> None:
 
 def install(hook: Hook | None) -> None:
     """Install the process-wide hook, or remove it with ``None`` (for tests)."""
-    global _hook
+    global _hook  # noqa: PLW0603 - one hook per process
     _hook = hook

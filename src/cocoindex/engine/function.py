@@ -6,11 +6,11 @@ user may mount: plain functions, lambdas, bound methods, partials.
 
 from __future__ import annotations
 
-import functools
-import inspect
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from cocoindex.core.introspect import display_name, is_async_callable
 from cocoindex.core.memo_key import StateFn
 from cocoindex.errors import InternalError, UsageTypeError
 
@@ -86,16 +86,16 @@ class PlainFunction:
     def logic(self) -> bytes | None:
         return None
 
-    def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
+    def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:  # noqa: ARG002
         raise InternalError(f"{self.name} is not memoized")
 
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return self._fn(*args, **kwargs)
 
-    def encode_result(self, value: Any) -> bytes:
+    def encode_result(self, value: Any) -> bytes:  # noqa: ARG002
         raise InternalError(f"{self.name} is not memoized")
 
-    def decode_result(self, payload: bytes) -> Any:
+    def decode_result(self, payload: bytes) -> Any:  # noqa: ARG002
         raise InternalError(f"{self.name} is not memoized")
 
 
@@ -105,37 +105,11 @@ def function_of(fn: Any) -> Function:
     Raises:
         TypeError: ``fn`` is not callable.
     """
+    if isinstance(fn, types.MethodType) and hasattr(fn.__func__, "__coco_function__"):
+        fn = fn.__func__.__get__(fn.__self__)  # @classmethod over @coco.fn, from 3.13 on
     decorated = getattr(fn, "__coco_function__", None)
     if decorated is not None:
         return decorated  # type: ignore[no-any-return]
     if not callable(fn):
         raise UsageTypeError(f"a processor function must be callable, not {type(fn).__name__}")
     return PlainFunction(fn)
-
-
-def is_async_callable(fn: Any) -> bool:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
-        getattr(fn, "__call__", None)  # noqa: B004 - the method itself is wanted
-    )
-
-
-def display_name(fn: Any) -> str:
-    """The qualified name, else the name, else the type's name."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    for attribute in ("__qualname__", "__name__"):
-        name = getattr(fn, attribute, None)
-        if isinstance(name, str):
-            return name
-    return type(fn).__qualname__
-
-
-def subpath_name(fn: Any) -> str | None:
-    """The key under which ``fn`` is mounted if no subpath is given."""
-    for attribute in ("__coco_subpath_name__", "__name__"):
-        name = getattr(fn, attribute, None)
-        if isinstance(name, str):
-            return name
-    return None

@@ -33,7 +33,7 @@ else:
     class _LooseGeneric:
         __slots__ = ()
 
-        def __class_getitem__(cls, params):
+        def __class_getitem__(cls, params: Any) -> Any:
             return subscripted(cls, params)
 
     Generic1 = Generic2 = Generic3 = Generic4 = _LooseGeneric

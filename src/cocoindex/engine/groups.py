@@ -55,7 +55,7 @@ def stats_group(
 
 
 async def _show(handle: StatsGroupHandle, title: str, interval: timedelta | None) -> None:
-    from cocoindex.cli.progress import display
+    from cocoindex.display.progress import display
 
     with contextlib.suppress(asyncio.CancelledError):
         await display(handle, title=title, refresh_interval=interval)

@@ -33,9 +33,7 @@ def forget_orphans(run: Run) -> None:
 def _is_orphaned(run: Run, group: Group) -> bool:
     keys = rows.provider_keys(group.path)
     return (
-        len(keys) > 1
-        and run.find_provider(group.path) is None
-        and container_row(run, keys) is None
+        len(keys) > 1 and run.find_provider(group.path) is None and container_row(run, keys) is None
     )
 
 

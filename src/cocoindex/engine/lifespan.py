@@ -19,14 +19,17 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from cocoindex.engine.context_values import ContextKey, ContextProvider
-from cocoindex.engine.environment import AppRegistry, Environment
+from cocoindex.engine.environment import AppRegistry, Environment, environments
 from cocoindex.engine.exception_handlers import ExceptionHandler
 from cocoindex.engine.loops import background_loop, running_loop, submit
 from cocoindex.engine.settings import DB_ENV_VAR, Settings, get_default_db_path
 from cocoindex.errors import UsageError, UsageValueError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.app import App
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -195,13 +198,34 @@ async def _lifespan_context(fn: LifespanFn, builder: EnvironmentBuilder) -> Asyn
 _default = LazyEnvironment("default")
 
 
+class EnvironmentInfo(NamedTuple):
+    """An environment of this process and its live apps."""
+
+    env: Environment | LazyEnvironment
+
+    @property
+    def env_name(self) -> str:
+        return self.env.name
+
+    def get_apps(self) -> list[App[Any, Any]]:
+        """The apps registered here that are still referenced, by name."""
+        return self.env.apps.all()
+
+
+def get_registered_environment_infos() -> list[EnvironmentInfo]:
+    """Lazily opened environments, and every other open one that is still referenced."""
+    lazy = lazy_environments()
+    started = [env.started for env in lazy]
+    others = [env for env in environments() if env not in started]
+    return [*map(EnvironmentInfo, lazy), *map(EnvironmentInfo, others)]
+
+
 def default_env_lazy() -> LazyEnvironment:
     return _default
 
 
 def reset_default_env_for_tests() -> None:
     """Close the default environment and forget its lifespan function and apps."""
-    global _default
     if _default.started is not None:
         stop_blocking()
     fresh = LazyEnvironment("default")
@@ -292,7 +316,7 @@ async def _stop_default() -> None:
 
 
 def stop() -> StopOperation:
-    """Stop the default environment: ``await stop()`` or ``asyncio.run(stop())``."""
+    """Stop the default environment (await what this returns)."""
     return StopOperation()
 
 

@@ -59,7 +59,7 @@ _threads: dict[asyncio.AbstractEventLoop, LoopThread] = {}
 
 def background_loop() -> asyncio.AbstractEventLoop:
     """The process-wide loop for programs without one, started on first use."""
-    global _background, _background_pid
+    global _background, _background_pid  # noqa: PLW0603 - one per process
     with _lock:
         if _background is None or _background_pid != os.getpid():
             _background = LoopThread(asyncio.new_event_loop(), "cocoindex-loop")
@@ -98,7 +98,8 @@ def submit(
     """Start ``coro`` on ``loop`` from any thread, that loop's own included.
 
     Whatever it raises is carried by the future and never reaches the loop, which would stop
-    for a KeyboardInterrupt."""
+    for a KeyboardInterrupt.
+    """
     result: concurrent.futures.Future[R] = concurrent.futures.Future()
     result.set_running_or_notify_cancel()
 

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
+from cocoindex.core.introspect import subpath_name
 from cocoindex.core.keys import StableKey, Symbol, normalize_key
 from cocoindex.core.listing import Unlisted
 from cocoindex.engine.component_memo import ComponentMemo, Probe
 from cocoindex.engine.declare import declare_target_state_with_child
 from cocoindex.engine.exception_handlers import ExceptionContext, MountKind, route
 from cocoindex.engine.execution import Execution
-from cocoindex.engine.function import Function, PlainFunction, function_of, subpath_name
+from cocoindex.engine.function import Function, PlainFunction, function_of
 from cocoindex.engine.lifecycle import Ready, build, note_hit
 from cocoindex.engine.scope import (
     ComponentContext,
@@ -123,9 +124,8 @@ async def mount_target(target_state: TargetState[Any]) -> TargetStateProvider[An
 async def mount_each(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     """``mount_each([subpath,] fn, items, *args, **kwargs)``: one component per item.
 
-    Args:
-        items: an iterable or async iterable of ``(key, value)``; ``fn(value, *args, **kwargs)``
-            runs in the background at the call's path plus ``key``.
+    ``items`` is an iterable or async iterable of ``(key, value)``; ``fn(value, *args,
+    **kwargs)`` runs in the background at the call's path plus ``key``.
 
     Raises:
         ValueError: two items have the same key.
@@ -168,7 +168,7 @@ async def map(fn: Any, items: Any, *args: Any, **kwargs: Any) -> list[Any]:
         async for item in _iterate(items):
             check_cancellation()
             tasks.append(asyncio.ensure_future(_map_item(fn, item, args, kwargs)))
-    except Exception as error:  # raised again below, once what was started has ended
+    except Exception as error:  # noqa: BLE001 - raised below, once what was started has ended
         failure = error
     results = await _finish_all(tasks)
     if failure is not None:
@@ -310,7 +310,7 @@ def _reuse_now(child: Execution, parent: Execution) -> bool:
         with entered(child.scope):
             if memo.probe() is not Probe.HIT:
                 return False
-    except Exception:  # found again, and reported, by the child's own execution
+    except Exception:  # noqa: BLE001 - found again, and reported, by the child's own execution
         return False
     deps = note_hit(child, memo)
     parent.absorb_child(deps if parent.collects_deps else None, failed=False, kept_any=False)
@@ -331,7 +331,7 @@ async def _run_background(child: Execution, handle: ComponentMountHandle) -> Non
         pass  # never delivered to handlers
     except (KeyboardInterrupt, SystemExit) as error:
         run.cancel(error)
-    except Exception as error:  # the component's failure, for the handler chain
+    except Exception as error:  # noqa: BLE001 - the component's failure, for its handlers
         child.release_permit()
         unhandled = await _report(child, error)
     finally:

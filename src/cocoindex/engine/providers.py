@@ -97,7 +97,7 @@ def _parameter_annotations(method: Any) -> dict[int, Any]:
     names = code.co_varnames[1 : code.co_argcount]
     try:
         hints = typing.get_type_hints(method)
-    except Exception:  # annotations are user code: names may exist only for the type checker
+    except Exception:  # noqa: BLE001 - user code: names may exist for the type checker only
         hints = _resolve_one_by_one(method)
     return {i: hints[name] for i, name in enumerate(names) if name in hints}
 
@@ -110,7 +110,7 @@ def _resolve_one_by_one(method: Any) -> dict[str, Any]:
             continue
         try:
             resolved[name] = eval(annotation, method.__globals__)  # noqa: S307 - the user's own code
-        except Exception:  # as above: an unresolvable annotation is no annotation
+        except Exception:  # noqa: BLE001, S112 - an unresolvable annotation is no annotation
             continue
     return resolved
 
@@ -160,7 +160,7 @@ def _as_named_tuple(cls: Any, key: Any) -> Any:
 def _field_types(cls: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(cls)
-    except Exception:  # annotations are user code: names may exist only for the type checker
+    except Exception:  # noqa: BLE001 - user code: names may exist for the type checker only
         return {}
 
 

@@ -83,7 +83,7 @@ class Run:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.cancelled_by: BaseException | None = None
 
-    # --- providers -------------------------------------------------------------------------------
+    # --- providers -----------------------------------------------------------------------------
 
     def add_provider(self, provider: Provider) -> None:
         """A container is declared in this run."""
@@ -112,7 +112,7 @@ class Run:
         provider = self._providers.get(target_path)
         return None if provider is None else provider.generation
 
-    # --- who is who --------------------------------------------------------------------------------
+    # --- who is who ----------------------------------------------------------------------------
 
     def mark_executed(self, component_id: int) -> None:
         if component_id >= len(self._executed):
@@ -154,7 +154,7 @@ class Run:
         raw = self.app.section.get(rows.existence_key(entry.parent_id, entry.key))
         return raw is not None and rows.decode_node(raw).kind == rows.NodeKind.COMPONENT
 
-    # --- notes -------------------------------------------------------------------------------------
+    # --- notes ---------------------------------------------------------------------------------
 
     def note_labels(self, key: bytes, call: CallKey) -> None:
         """Store the readable names of a call's parts, once per app."""
@@ -182,7 +182,7 @@ class Run:
             self._warned.add(key)
             _logger.warning(message, *args)
 
-    # --- tasks ---------------------------------------------------------------------------------------
+    # --- tasks ---------------------------------------------------------------------------------
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run ``coro`` as a task that a cancellation of this run reaches."""

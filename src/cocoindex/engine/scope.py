@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from cocoindex.core.keys import StableKey, normalize_key, path_text
 from cocoindex.errors import UsageError
@@ -126,7 +126,7 @@ class ComponentSubpath:
     def __truediv__(self, key: Any) -> ComponentSubpath:
         return ComponentSubpath(*self._parts, key)
 
-    def __enter__(self) -> ComponentSubpath:
+    def __enter__(self) -> Self:
         scope = current_scope()
         enter(scope.derive(subpath=scope.subpath + self._parts))
         return self

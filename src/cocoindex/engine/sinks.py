@@ -113,7 +113,7 @@ class SinkQueue:
             for request in requests:
                 request.fail(error)
             raise
-        except BaseException as error:  # handed to the components that wait for it
+        except BaseException as error:  # noqa: BLE001 - handed to the components that wait
             if len(requests) == 1 or not _may_isolate(error):
                 for request in requests:
                     request.fail(error)

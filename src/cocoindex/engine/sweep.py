@@ -90,7 +90,7 @@ class _Deletion:
             else:
                 self._run.warn_once(("unavailable", str(error)), "%s", error)
             return False
-        except Exception as error:  # any failing sink, reported like a failing component
+        except Exception as error:  # noqa: BLE001 - reported like a failing component
             self._failed()
             await self._report(error)
             return False

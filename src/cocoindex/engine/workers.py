@@ -113,7 +113,7 @@ class WorkerPool:
         except StopIteration as stop:
             error = StopIterationInWorker("a function raised StopIteration")
             error.__cause__ = stop
-        except BaseException as raised:  # carried to the awaiting caller, whatever it is
+        except BaseException as raised:  # noqa: BLE001 - carried to the awaiting caller
             error = raised
         job.returns.put(job.future, value, error)
 
@@ -140,7 +140,7 @@ def worker_pool() -> WorkerPool:
 
 
 def stop_workers() -> None:
-    global _pool
+    global _pool  # noqa: PLW0603 - one pool per process
     if _pool is not None and _pool_pid == os.getpid():
         _pool.stop()
         _pool = None

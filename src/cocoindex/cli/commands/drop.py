@@ -9,10 +9,10 @@ import click
 from cocoindex.cli import store
 from cocoindex.cli.ask import confirm
 from cocoindex.cli.errors import EXIT_FAILURE, QuietExit, report
-from cocoindex.cli.progress import display
 from cocoindex.cli.session import Session, call, session
 from cocoindex.cli.summary import print_failures
 from cocoindex.cli.targets import AppTarget, FoundApp, as_app_target, choose, load
+from cocoindex.display.progress import display
 
 
 @click.command("drop")

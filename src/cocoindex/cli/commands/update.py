@@ -11,10 +11,10 @@ from cocoindex.cli import store
 from cocoindex.cli.actions import preview_json, preview_lines
 from cocoindex.cli.ask import confirm
 from cocoindex.cli.errors import EXIT_FAILURE, EXIT_WITHHELD, QuietExit, print_error, report
-from cocoindex.cli.progress import display
 from cocoindex.cli.session import Session, call, session
 from cocoindex.cli.summary import print_failures
 from cocoindex.cli.targets import AppTarget, FoundApp, as_app_target, choose, load, prints_to_stderr
+from cocoindex.display.progress import display
 from cocoindex.errors import DeletionsWithheldError
 
 

@@ -15,7 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from cocoindex.cli.progress import FANCY, Follower, format_stats, glyphs_for, header
+from cocoindex.display.progress import FANCY, Follower, format_stats, glyphs_for, header
 
 _FRAME = 0.1
 """Seconds between two frames while something is in flight."""

@@ -1,7 +1,7 @@
 """The progress of a run: what the lines say, and plain blocks where nothing redraws.
 
 ``display`` follows an update, a drop or a stats group until it ends. On a terminal the lines are
-redrawn in place (``cocoindex.cli.terminal``, which needs rich); everywhere else a block is
+redrawn in place (``cocoindex.display.terminal``, which needs rich); everywhere else a block is
 written when something changed. Everything here needs the standard library only.
 """
 
@@ -277,7 +277,7 @@ def _view(follower: Follower, title: str | None, stream: TextIO | None) -> Itera
     if _in_place or not can_redraw(out):
         yield PlainView(follower, title, stream)
         return
-    from cocoindex.cli.terminal import TerminalView
+    from cocoindex.display.terminal import TerminalView
 
     _in_place = True
     try:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from cocoindex.cli.progress import (
+from cocoindex.display.progress import (
     PLAIN,
     ChangeRate,
     Phase,
@@ -192,7 +192,7 @@ def test_nothing_of_rich_is_needed_without_a_terminal(run_python: Callable[..., 
     code = (
         "import sys; sys.modules['rich'] = None\n"
         "import asyncio, io\n"
-        "from cocoindex.cli.progress import display\n"
+        "from cocoindex.display.progress import display\n"
         "class H:\n"
         "    def stats(self): return None\n"
         "    async def watch(self):\n"
