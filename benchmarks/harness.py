@@ -1,69 +1,145 @@
-"""Run the same worker on two interpreters, turn about, and compare medians.
+"""Run the same programs on two interpreters, turn about, and compare medians.
 
-A *worker* is the benchmark's own file started with ``--worker PHASE``: it does the timed work in
-a fresh process, with whatever ``cocoindex`` that interpreter has, and prints one JSON object.
-Only the standard library is used here, so that the figures of memory belong to the worker.
+A *workload* (one file each beside this one) is a program over documented names, in a few sizes
+(*cases*), run in several *phases*, one after the other on one store: cold, unchanged, ... Each
+phase is a fresh process of the side's interpreter, which does the timed work with whatever
+``cocoindex`` it has and prints one JSON object. A third side, the floor, does the unavoidable part
+of the same work in a bare loop (`floor.py`).
+
+Imports only the standard library, so that figures of memory belong to the program measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import importlib
 import json
 import os
 import pathlib
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 HERE = pathlib.Path(__file__).resolve().parent
 WORK = HERE / ".work"
-PEER_VENV = HERE / ".venv-peer"
 PEER = "cocoindex==1.0.26"
-REPORT = HERE.parent / "docs/benchmarks.md"
+PEER_VENV = HERE / ".venv-peer"
+WORKLOADS = ("state", "memo", "files", "rows", "fanout", "batching", "startup")
 
+OURS, THEIRS, FLOOR = "this", "1.0.26", "floor"
+COLD, UNCHANGED, CHANGED, DROP = "cold", "unchanged", "1% changed", "drop"
+Scale = Literal["full", "quick", "tiny"]
 Figures = dict[str, float]
-Results = dict[str, list[Figures]]
-"""Phase -> one set of figures per round."""
+Size = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """One figure of the table: where to find it, how to print it."""
+class Case:
+    """One program at one size.
 
-    key: str
+    Attributes:
+        title: what tells it from the other cases of its workload.
+        size: what the program is given.
+        units: components, calls, files or rows: what times are divided by.
+        phases: what is run, in this order, on one store.
+        reach: phase -> ratio of the peer's time to ours that is aimed at.
+        memory_reach, store_reach: the same for peak memory and store size.
+        rounds: at most so many rounds, for what takes minutes.
+    """
+
     title: str
-    scale: float = 1.0
-    unit: str = ""
-
-    def show(self, value: float | None) -> str:
-        if value is None:
-            return "–"
-        scaled = value * self.scale
-        digits = 0 if scaled >= 100 else 1 if scaled >= 10 else 2
-        return f"{scaled:,.{digits}f}{self.unit}"
+    size: Size
+    units: int
+    phases: tuple[str, ...] = (COLD, UNCHANGED, CHANGED)
+    reach: Mapping[str, float] = field(default_factory=dict)
+    memory_reach: float | None = None
+    store_reach: float | None = None
+    rounds: int = 100
 
 
-def arguments(description: str, rounds: int) -> argparse.ArgumentParser:
-    """The options every benchmark has."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=rounds, help="rounds per side")
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a worker runs: a main function, and lists that grow with what it did.
+
+    Attributes:
+        main: the main function of the app.
+        bodies: grows by one item whenever a user function's body runs.
+        actions: grows by the size of each batch that a sink gets.
+    """
+
+    main: Callable[..., Any]
+    bodies: list[int]
+    actions: list[int]
+
+
+def _nothing(_folder: pathlib.Path, _phase: str, _size: Size) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A program to measure. Its functions take the folder of the case, the phase and the size.
+
+    Attributes:
+        title: heading of its section; ``about`` is the text below it.
+        unit: what one of ``Case.units`` is called.
+        cases: the sizes to run.
+        program: makes the program; called in the worker.
+        floor: seconds for the unavoidable work alone; called in a worker of its own.
+        prepare: called before each phase, in the driver, outside the time.
+        verify: called after each phase; raises when the outcome is wrong.
+        measure: replaces the worker where a whole process is what is measured.
+    """
+
+    title: str
+    about: str
+    unit: str
+    cases: Callable[[Scale], list[Case]]
+    program: Callable[[pathlib.Path, str, Size], Program]
+    floor: Callable[[pathlib.Path, str, Size], float]
+    prepare: Callable[[pathlib.Path, str, Size], None] = _nothing
+    verify: Callable[[pathlib.Path, str, Size], None] = _nothing
+    measure: Callable[[str, pathlib.Path, str, Size], Figures] | None = None
+
+
+def load(name: str) -> Workload:
+    workload: Workload = importlib.import_module(f"benchmarks.{name}").WORKLOAD
+    return workload
+
+
+def changed(number: int, phase: str) -> bool:
+    """Whether item ``number`` is one of the hundredth that differs in this phase."""
+    return phase == CHANGED and number % 100 == 0
+
+
+# --- sides ---------------------------------------------------------------------------------
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(WORKLOADS))
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per side")
+    parser.add_argument("--quick", action="store_true", help="small sizes: does it all run?")
     parser.add_argument("--peer", help=f"interpreter with {PEER}; made when not given")
     parser.add_argument("--no-peer", action="store_true", help="measure this side only")
-    parser.add_argument("--write", action="store_true", help="put the table into the docs")
-    parser.add_argument("--worker", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--no-floor", action="store_true", help="leave out the bare loops")
+    parser.add_argument("--write", action="store_true", help="put the tables into the docs")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser
 
 
 def interpreters(options: argparse.Namespace) -> dict[str, str]:
-    """Label -> interpreter: this one, and the one with the release to compare with."""
-    sides = {"this": sys.executable}
+    """Label -> interpreter: this one, the one with the release to compare with, the floor."""
+    sides = {OURS: sys.executable}
     if not options.no_peer:
-        sides["1.0.26"] = options.peer or peer_interpreter()
+        sides[THEIRS] = options.peer or peer_interpreter()
+    if not options.no_floor:
+        sides[FLOOR] = sys.executable
     return sides
 
 
@@ -71,7 +147,7 @@ def peer_interpreter() -> str:
     """Make the peer's own environment, once."""
     python = PEER_VENV / "bin/python"
     if not python.exists():
-        print(f"making {PEER_VENV} with {PEER} ...", file=sys.stderr)
+        note(f"making {PEER_VENV} with {PEER} ...")
         subprocess.run([sys.executable, "-m", "venv", PEER_VENV], check=True)
     probe = subprocess.run([python, "-c", "import cocoindex"], capture_output=True, check=False)
     if probe.returncode:
@@ -79,96 +155,113 @@ def peer_interpreter() -> str:
     return str(python)
 
 
-def call(python: str, script: str, *args: str) -> Figures:
-    """Run one worker to its end and return its figures, with the wall time of the process."""
-    env = {
-        **os.environ,
-        "COCOINDEX_DISABLE_USAGE_TRACKING": "1",
-        "PYTHONDONTWRITEBYTECODE": "",
-        "RUST_LOG": "error",
-    }
-    env.pop("PYTHONPATH", None)
-    start = time.perf_counter()
-    done = subprocess.run(
-        [python, script, "--worker", *args], env=env, stdout=subprocess.PIPE, check=True
-    )
-    wall = time.perf_counter() - start
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
-    return {**figures, "process": wall}
+def environment() -> dict[str, str]:
+    """Environment variables of a measured process."""
+    ours = {"COCOINDEX_DISABLE_USAGE_TRACKING": "1", "RUST_LOG": "error"}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**kept, **ours, "PYTHONDONTWRITEBYTECODE": ""}
+
+
+# --- rounds --------------------------------------------------------------------------------
+
+
+class Sample(NamedTuple):
+    """One phase of one case, run once by one side."""
+
+    side: str
+    case: str
+    phase: str
+    figures: Figures
 
 
 def interleave(
-    sides: Mapping[str, str],
-    rounds: int,
-    one_round: Callable[[str, pathlib.Path], dict[str, Figures]],
-) -> dict[str, Results]:
-    """Let each side do each round in a fresh folder, in turns, the first mover alternating."""
-    results: dict[str, Results] = {side: {} for side in sides}
+    name: str, cases: Sequence[Case], sides: Mapping[str, str], rounds: int
+) -> Iterator[Sample]:
+    """Let each side do each case in a fresh folder, in turns, the first mover alternating."""
     for number in range(rounds):
-        order = list(sides)
-        for side in order if number % 2 == 0 else order[::-1]:
-            folder = WORK / side
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            for phase, figures in one_round(sides[side], folder).items():
-                results[side].setdefault(phase, []).append(figures)
-            print(f"round {number + 1} of {rounds}: {side} done", file=sys.stderr)
-            shutil.rmtree(folder, ignore_errors=True)
-    return results
+        order = list(sides) if number % 2 == 0 else list(sides)[::-1]
+        for case in cases:
+            if number >= case.rounds:
+                continue
+            for side in order:
+                yield from run_case(name, case, side, sides[side])
+            note(f"{name}: {case.title}: round {number + 1} of {min(rounds, case.rounds)}")
 
 
-def table(results: Mapping[str, Results], columns: Sequence[Column]) -> str:
-    """A Markdown table: phases down, for each figure both sides and their ratio across."""
-    sides = list(results)
-    compared = len(sides) == 2
-    head = ["phase"]
-    for column in columns:
-        head += [f"{column.title}, {side}" for side in sides]
-        head += ["ratio"] if compared else []
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
-    for phase in results[sides[0]]:
-        row = [phase]
-        for column in columns:
-            values = [_median(results[side].get(phase, []), column.key) for side in sides]
-            row += [column.show(value) for value in values]
-            row += [_ratio(values)] if compared else []
-        lines.append(row)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def run_case(name: str, case: Case, side: str, python: str) -> Iterator[Sample]:
+    """All phases of one case, one process each."""
+    workload = load(name)
+    folder = WORK / f"{name}-{side}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for phase in case.phases:
+        workload.prepare(folder, phase, case.size)
+        if workload.measure is not None and side != FLOOR:
+            figures = workload.measure(python, folder, phase, case.size)
+        else:
+            task = {"workload": name, "folder": str(folder), "phase": phase}
+            figures = call(python, {**task, "size": dict(case.size), "floor": side == FLOOR})
+        if side != FLOOR:
+            workload.verify(folder, phase, case.size)
+            figures["store"] = disk_use(store(folder))
+        yield Sample(side, case.title, phase, figures)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def _median(rounds: Sequence[Figures], key: str) -> float | None:
-    values = [figures[key] for figures in rounds if key in figures]
-    return statistics.median(values) if values else None
-
-
-def _ratio(values: Sequence[float | None]) -> str:
-    ours, theirs = values
-    return f"**{theirs / ours:.1f}×**" if ours and theirs else "–"
-
-
-def machine() -> str:
-    """One sentence on where the figures come from."""
-    return (
-        f"Measured on {time.strftime('%Y-%m-%d')}: {platform.system()} {platform.machine()}, "
-        f"{os.cpu_count()} cores, CPython {platform.python_version()}."
+def call(python: str, task: Mapping[str, Any]) -> Figures:
+    """Run one worker to its end and return its figures."""
+    done = subprocess.run(
+        [python, "-m", "benchmarks", "--worker", json.dumps(task)],
+        cwd=HERE.parent,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        check=True,
     )
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
-def publish(section: str, text: str, *, write: bool) -> None:
-    """Print a section and, if asked, put it between its marks in the documentation."""
-    print(text)
-    if not write:
+def note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def disk_use(folder: pathlib.Path) -> float:
+    """Bytes that the files below ``folder`` occupy on disk (sparse parts don't count)."""
+    return float(sum(p.stat().st_blocks * 512 for p in folder.rglob("*") if p.is_file()))
+
+
+# --- the worker ----------------------------------------------------------------------------
+
+
+def store(folder: pathlib.Path) -> pathlib.Path:
+    return folder / "store"
+
+
+def work(task: Mapping[str, Any]) -> None:
+    """Do one phase and print its figures."""
+    workload = load(task["workload"])
+    where = pathlib.Path(task["folder"]), task["phase"], task["size"]
+    if task["floor"]:
+        print(json.dumps({"seconds": workload.floor(*where), "memory": peak_memory()}))
         return
-    first, last = f"<!-- bench:{section} -->", f"<!-- /bench:{section} -->"
-    page = REPORT.read_text(encoding="utf-8")
-    before, _, rest = page.partition(first)
-    _, mark, after = rest.partition(last)
-    if not mark:
-        sys.exit(f"{REPORT}: no section between {first} and {last}")
-    REPORT.write_text(f"{before}{first}\n{text}\n{last}{after}", encoding="utf-8")
+    program = workload.program(*where)
+    seconds = asyncio.run(timed(store(where[0]), program, where[1]))
+    counts = {"bodies": len(program.bodies), "actions": sum(program.actions)}
+    print(json.dumps({"seconds": seconds, "memory": peak_memory(), **counts}))
 
 
-# --- for workers ---------------------------------------------------------------------------
+async def timed(db_path: pathlib.Path, program: Program, phase: str) -> float:
+    """Seconds that the app's operation took; imports and opening the store are not counted."""
+    import cocoindex as coco
+
+    environment = coco.Environment(coco.Settings(db_path=db_path))
+    app = coco.App(coco.AppConfig("bench", environment=environment), program.main)
+    start = time.perf_counter()
+    if phase == DROP:
+        await app.drop()
+    else:
+        await app.update()
+    return time.perf_counter() - start
 
 
 def peak_memory() -> float:
@@ -187,11 +280,34 @@ def peak_memory() -> float:
     return float(line.split()[1]) * 1024
 
 
-def disk_use(folder: pathlib.Path) -> float:
-    """Bytes that the files below ``folder`` occupy on disk (sparse parts don't count)."""
-    return float(sum(p.stat().st_blocks * 512 for p in folder.rglob("*") if p.is_file()))
+# --- a target that costs nothing -----------------------------------------------------------
 
 
-def tell(**figures: float) -> None:
-    """The last thing a worker prints."""
-    print(json.dumps(figures))
+class Known(NamedTuple):
+    """What the engine remembers of one state."""
+
+    value: int
+
+
+def no_op_provider(name: str, actions: list[int]) -> Any:
+    """A root provider of states whose sink only counts."""
+    import cocoindex as coco
+
+    def apply(_context: Any, batch: Sequence[int]) -> None:
+        actions.append(len(batch))
+
+    sink = coco.TargetActionSink.from_fn(apply)
+
+    class Handler:
+        def reconcile(
+            self, key: int, desired: Any, previous: Iterable[Known], may_be_missing: bool, /
+        ) -> Any:
+            if coco.is_non_existence(desired):
+                if not previous and not may_be_missing:
+                    return None
+                return coco.TargetReconcileOutput(key, sink, coco.NON_EXISTENCE)
+            if not may_be_missing and all(known.value == desired for known in previous):
+                return None
+            return coco.TargetReconcileOutput(key, sink, Known(desired))
+
+    return coco.register_root_target_states_provider(name, Handler())

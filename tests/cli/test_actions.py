@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cocoindex.cli.actions import preview_json, preview_lines
+from cocoindex.cli.actions import is_change, preview_json, preview_lines
 from cocoindex.cli.redact import redact
 
 
@@ -74,3 +74,11 @@ def test_passwords_never_show() -> None:
     assert all(planted not in redact(text) for text in texts)
     assert "port=1" in redact(texts[-1])
     assert redact("http://host/a:b@c") == "http://host/a:b@c"
+
+
+def test_what_is_only_kept_is_no_change() -> None:
+    assert [is_change(action) for action in (Row("keep", "a"), Row("update", "a"), Raw("x"))] == [
+        False,
+        True,
+        True,
+    ]

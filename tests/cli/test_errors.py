@@ -89,3 +89,69 @@ def test_the_log_level_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("COCOINDEX_LOG_LEVEL", "loud")
     with pytest.raises(errors.CliError, match=r"COCOINDEX_LOG_LEVEL.*'loud'.*WARNING"):
         log_level()
+
+
+def test_what_lies_between_the_users_call_and_our_error_is_left_out(
+    user_module: ModuleType,
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from cocoindex.core.keys import normalize_key
+
+    def on_a_thread() -> None:
+        with ThreadPoolExecutor() as pool:
+            pool.submit(normalize_key, 1.5).result()
+
+    shown = errors.user_traceback(caught(lambda: user_module.passes_on(on_a_thread)))
+    assert shown is not None
+    assert "call()" in shown
+    assert "concurrent" not in shown
+
+
+def test_frames_of_a_library_stay_where_the_library_raised(user_module: ModuleType) -> None:
+    import json
+
+    shown = errors.user_traceback(caught(lambda: user_module.passes_on(lambda: json.loads("{"))))
+    assert shown is not None
+    assert "json" in shown
+
+
+def test_a_cause_that_adds_no_word_is_left_out(user_module: ModuleType) -> None:
+    def fail() -> None:
+        raise UsageValueError("result of f(): no such thing") from UsageValueError("no such thing")
+
+    shown = errors.user_traceback(caught(lambda: user_module.passes_on(fail)))
+    assert shown is not None
+    assert shown.count("no such thing") == 2  # the source line, and the error
+    assert "direct cause" not in shown
+
+
+def test_a_cause_that_says_more_is_shown(user_module: ModuleType) -> None:
+    def fail() -> None:
+        raise UsageValueError("can't write") from OSError("disk full")
+
+    shown = errors.user_traceback(caught(lambda: user_module.passes_on(fail)))
+    assert shown is not None
+    assert "OSError: disk full" in shown
+
+
+def test_a_log_line_does_not_say_an_error_twice() -> None:
+    from cocoindex.cli.logs import _Formatter
+
+    error = UsageValueError("out of range")
+    record = logging.LogRecord(
+        "x", logging.ERROR, "f", 1, "item failed: %s", (error,), (type(error), error, None)
+    )
+    assert _Formatter().format(record).endswith("ERROR x: item failed: out of range")
+
+
+def test_a_log_line_is_followed_by_the_users_traceback(user_module: ModuleType) -> None:
+    from cocoindex.cli.logs import _Formatter
+
+    error = caught(user_module.fails)
+    record = logging.LogRecord(
+        "x", logging.ERROR, "f", 1, "failed: %s", (error,), (KeyError, error, error.__traceback__)
+    )
+    lines = _Formatter().format(record).splitlines()
+    assert lines[0].endswith("failed: 'mine'")
+    assert (lines[1], lines[-1]) == ("Traceback (most recent call last):", "KeyError: 'mine'")

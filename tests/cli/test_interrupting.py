@@ -155,3 +155,12 @@ def test_a_second_process_is_told_who_runs_the_app(running: Any, project: Any) -
     assert str(first.pid) in done.stderr
     assert done.stderr.count("\n") == 1
     assert project.run("show", "main.py:sleeping").returncode == 0
+
+
+def test_dropping_an_app_that_runs_says_so_and_nothing_else(running: Any, project: Any) -> None:
+    first = running("sleeping", "main.py:sleeping")
+    done = project.run("drop", "main.py:sleeping", "-f", "-q")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert f"is being run by process {first.pid}" in done.stderr
+    assert done.stderr.count("\n") == 1

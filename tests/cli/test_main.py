@@ -104,3 +104,17 @@ def test_a_wrong_log_level_is_one_line(project: Any) -> None:
     done = project.run("ls", "x.py", COCOINDEX_LOG_LEVEL="loud")
     assert done.returncode == 1
     assert done.stderr.startswith("Error: COCOINDEX_LOG_LEVEL: unknown level 'loud'")
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("updat", " Did you mean 'update'?"),
+        ("main.py:App", " To run a program: cocoindex update main.py:App"),
+        ("zzz", ""),
+    ],
+)
+def test_a_misspelt_command_names_the_likeliest_one(here: Any, word: str, hint: str) -> None:
+    done = here(word)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"Error: No such command '{word}'.{hint}\n")

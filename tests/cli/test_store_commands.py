@@ -238,3 +238,35 @@ def test_state_of_an_app_without_program_can_be_forgotten(updated: Any) -> None:
 def test_forgetting_needs_all_three_options(updated: Any) -> None:
     assert updated.run("drop", "--db", "store", "--app-name", "Folders").returncode == 2
     assert updated.run("drop").returncode == 2
+
+
+EACH = """
+import pathlib
+import cocoindex as coco
+
+@coco.lifespan
+def lifespan(builder):
+    builder.settings.db_path = pathlib.Path("store")
+    yield
+
+@coco.fn
+async def process(number):
+    pass
+
+async def app_main():
+    await coco.mount_each(process, [("a.txt", 1), (2, 2)])
+
+app = coco.App("Each", app_main)
+"""
+
+
+def test_show_finds_what_mount_each_made_without_the_sign_of_a_symbol(project: Any) -> None:
+    project.write("each.py", EACH)
+    assert project.run("update", "each.py", "-q").returncode == 0
+    for written in ("/process/a.txt", "process/a.txt", '/@process/"a.txt"'):
+        assert '/@process/"a.txt"\n' in project.run("show", "each.py", written).stdout
+    assert "/@process/2\n" in project.run("show", "each.py", "/process/2").stdout
+    done = project.run("show", "each.py", "/process/b.txt")
+    assert done.stderr == (
+        "Error: No such path: /process/b.txt. The nearest stored ancestor is /@process\n"
+    )

@@ -38,6 +38,12 @@ def describe(action: Any) -> Described | None:
     return Described(str(target), str(verb), str(key), tuple(map(str, rest[0] if rest else ())))
 
 
+def is_change(action: Any) -> bool:
+    """Whether ``action`` does anything: one whose verb is ``keep`` only makes sure."""
+    said = describe(action)
+    return said is None or said.verb != "keep"
+
+
 def preview_lines(actions: Sequence[Any]) -> Iterator[str]:
     """The plan as text: described actions by target, then the others, then totals."""
     yield "Preview: planned target actions"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 import traceback
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -60,15 +61,27 @@ def _trim(shown: traceback.TracebackException, seen: set[int]) -> bool:
     if id(shown) in seen:
         return False
     seen.add(id(shown))
-    first = next((at for at, f in enumerate(shown.stack) if is_user_file(f.filename)), None)
-    frames = [] if first is None else shown.stack[first:]
-    kept = [frame for frame in frames if not frame.filename.startswith(_own_root())]
-    shown.stack = traceback.StackSummary.from_list(kept)
+    shown.stack = traceback.StackSummary.from_list(_kept(shown.stack))
     # A syntax error in the user's module has no frame of theirs, but names their line.
-    found = bool(kept) or issubclass(shown.exc_type or object, SyntaxError)
+    found = bool(shown.stack) or issubclass(shown.exc_type or object, SyntaxError)
     for other in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):
         found |= other is not None and _trim(other, seen)
+    cause = shown.__cause__
+    if cause is not None and not cause.stack and str(cause) in str(shown):
+        # It says nothing that its consequence doesn't say.
+        shown.__cause__, shown.__suppress_context__ = cause.__cause__, True
     return found
+
+
+def _kept(frames: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """The frames worth showing: from the user's first one to theirs, or to a library's, last."""
+    users = [at for at, frame in enumerate(frames) if is_user_file(frame.filename)]
+    if not users:
+        return []
+    ours = frames[-1].filename.startswith(_own_root())
+    # Where we raise, what stands between the user's call and us is our way of doing it.
+    shown = frames[users[0] : users[-1] + 1 if ours else None]
+    return [frame for frame in shown if not frame.filename.startswith(_own_root())]
 
 
 def user_traceback(error: BaseException) -> str | None:

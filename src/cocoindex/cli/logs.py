@@ -22,6 +22,12 @@ class _Formatter(logging.Formatter):
             return super().formatException(ei)
         return user_traceback(ei[1]) or one_line(ei[1])
 
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        message, _, last = text.rpartition("\n")
+        # An error that nobody's frames belong to may have been told in the message already.
+        return message if record.exc_info and last and message.endswith(last) else text
+
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to what ``sys.stderr`` is now, so that a progress display can stand in for it."""

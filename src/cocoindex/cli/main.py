@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import signal
@@ -43,6 +44,22 @@ class _Commands(click.Group):
         module = importlib.import_module(f"cocoindex.cli.commands.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self._NAMES and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"No such command '{name}'.{_hint(name, self._NAMES)}")
+        return super().resolve_command(ctx, args)
+
+
+def _hint(name: str, commands: Sequence[str]) -> str:
+    """What may have been meant instead of the command ``name``."""
+    if name.partition(":")[0].endswith(".py"):
+        return f" To run a program: cocoindex update {name}"
+    near = difflib.get_close_matches(name, commands, n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 @click.group(

@@ -85,8 +85,9 @@ _README = """\
 
     uv run cocoindex update main.py
 
-brings `out/` in step with `data/`. Run it again after any change; add `-L` to keep watching
-where a source supports it. `uv run cocoindex show main.py` lists what is known.
+brings `out/` in step with `data/`. Run it again after any change: only what changed is worked on.
+`uv run cocoindex update main.py --preview` says what would be done, and
+`uv run cocoindex show main.py` lists what is known.
 
 | File | |
 |---|---|

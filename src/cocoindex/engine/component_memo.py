@@ -40,10 +40,11 @@ class Probe(Enum):
 class ComponentMemo:
     """Probe and storage of one execution's component memo."""
 
-    __slots__ = ("_execution", "_row", "_states")
+    __slots__ = ("_execution", "_raw", "_row", "_states")
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
+        self._raw: bytes | None = None
         self._row: ComponentMemoRow | None = None
         self._states: StateAnswers | None = None
 
@@ -57,10 +58,11 @@ class ComponentMemo:
         memo keys runs).
         """
         execution = self._execution
-        if execution.function.memo:
-            execution.call_key = execution.function.call_key(execution.args, execution.kwargs)
-        raw = self._stored()
-        if raw is None or execution.call_key is None or execution.run.full_reprocess:
+        self._raw = raw = self._stored()
+        if not execution.function.memo:
+            return Probe.MISS
+        execution.call_key = execution.function.call_key(execution.args, execution.kwargs)
+        if raw is None or execution.run.full_reprocess:
             return Probe.MISS
         try:
             row = rows.decode_component_memo(raw)
@@ -138,7 +140,7 @@ class ComponentMemo:
 
     def drop(self) -> None:
         """Forget the stored memo before the body starts."""
-        if self._stored() is not None:
+        if self._raw is not None:
             key = rows.component_memo_key(self._execution.id)
             self._execution.run.app.section.write([(key, None)])
 

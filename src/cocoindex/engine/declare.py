@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cocoindex.core.keys import key_segment
 from cocoindex.core.sentinels import NON_EXISTENCE
-from cocoindex.engine.execution import Declaration
 from cocoindex.engine.providers import TargetStateProvider, make_provider
-from cocoindex.engine.scope import ComponentContext, current_scope
+from cocoindex.engine.scope import ComponentContext, current_or_none, current_scope
 from cocoindex.engine.targets import TargetState
 from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
 
@@ -20,7 +18,8 @@ def declare_target_state(target_state: TargetState[Any]) -> None:
         RuntimeError: outside a component, or the container is still pending.
         ValueError: declared before in this execution.
     """
-    _declare(_scope_for(target_state), target_state, None)
+    scope = _scope_for(target_state)
+    scope.execution.declare(scope.frame, target_state)
 
 
 def declare_target_state_with_child(
@@ -34,32 +33,24 @@ def declare_target_state_with_child(
     Raises:
         ValueError: the value is ``NON_EXISTENCE``, or declared before in this execution.
     """
+    scope = _scope_for(target_state)
     if target_state.value is NON_EXISTENCE:
         raise UsageValueError("a container can't be declared as NON_EXISTENCE")
-    scope = _scope_for(target_state)
     child = make_provider(target_state.provider, target_state.key, None)
-    _declare(scope, target_state, child)
+    scope.execution.declare(scope.frame, target_state.with_child(child))
     scope.execution.run.add_provider(child)
     return child
 
 
 def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
-    scope = current_scope()
-    if not isinstance(target_state, TargetState):
+    scope = current_or_none() or current_scope()
+    if type(target_state) is not TargetState:
         raise UsageTypeError(
             f"expected a TargetState (provider.target_state(key, value)), "
             f"not {type(target_state).__name__}"
         )
-    target_state.provider.require_info()
+    if target_state.provider.info is None:
+        target_state.provider.require_info()
     if scope.execution.is_sealed:
         raise UsageError(f"component {scope} has finished; it can't declare anything any more")
     return scope
-
-
-def _declare(
-    scope: ComponentContext,
-    target_state: TargetState[Any],
-    child: TargetStateProvider[Any, Any, Any] | None,
-) -> None:
-    path = target_state.provider.target_path + key_segment(target_state.encoded_key)
-    scope.execution.declare(scope.frame, Declaration(target_state, path, child))

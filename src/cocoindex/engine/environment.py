@@ -58,6 +58,8 @@ class Environment:
         event_loop: default: the running loop, else a process-wide background loop.
         exception_handler: hears of background failures that no scoped handler swallowed.
         info: kept for the caller.
+        store: an open store to use instead of the one that ``settings`` name; closed with the
+            environment.
 
     Raises:
         ValueError: ``settings`` name no store location.
@@ -73,8 +75,9 @@ class Environment:
         event_loop: asyncio.AbstractEventLoop | None = None,
         exception_handler: ExceptionHandler | None = None,
         info: Any = None,
+        store: Store | None = None,
     ) -> None:
-        if settings.db_path is None:
+        if settings.db_path is None and store is None:
             raise UsageValueError(
                 "Settings.db_path must be provided: it says where the environment keeps its state"
             )
@@ -90,13 +93,17 @@ class Environment:
         self._runs: set[Run] = set()
         self.apps = AppRegistry()
         self.sinks = Sinks(self._context_provider)
-        self._store: Store = open_store(
+        self._store: Store = store if store is not None else self._open_store(settings)
+        register_environment(self)
+
+    def _open_store(self, settings: Settings) -> Store:
+        assert settings.db_path is not None
+        return open_store(
             settings.db_path,
             map_size=settings.lmdb_map_size,
             max_dbs=settings.lmdb_max_dbs,
             holder=f"environment {self._name!r}" if self._name else "an environment",
         )
-        register_environment(self)
 
     @property
     def name(self) -> str:

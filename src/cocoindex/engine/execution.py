@@ -25,20 +25,6 @@ if TYPE_CHECKING:
 Provider = TargetStateProvider[Any, Any, Any]
 
 
-class Declaration:
-    """A declared target state."""
-
-    __slots__ = ("child", "encoded_key", "key", "provider", "target_path", "value")
-
-    def __init__(self, state: TargetState[Any], target_path: bytes, child: Provider | None) -> None:
-        self.provider: Provider = state.provider
-        self.key = state.key
-        self.encoded_key = state.encoded_key
-        self.value = state.value
-        self.target_path = target_path
-        self.child = child
-
-
 class Execution:
     """State of one execution. Belongs to the environment's loop; user threads only declare."""
 
@@ -103,7 +89,7 @@ class Execution:
             own_logic=function.logic() if self.collects_deps else None,
         )
         self.scope = ComponentContext(self, self.frame, (), handlers, stats)
-        self.declarations: dict[bytes, Declaration] = {}
+        self.declarations: dict[bytes, TargetState[Any]] = {}
         self.tree = MountTree(run.app, place)
         self.memos: FunctionMemos | None = None
         self.user_state: UserState | None = None
@@ -166,23 +152,19 @@ class Execution:
 
     # --- declarations ------------------------------------------------------------------------
 
-    def declare(self, frame: Frame, declaration: Declaration) -> None:
+    def declare(self, frame: Frame, state: TargetState[Any]) -> None:
         """Record a declaration (from any thread of this component).
 
         Raises:
             ValueError: the same target state was declared before in this execution.
         """
-        path = declaration.target_path
-        if self.declarations.setdefault(path, declaration) is not declaration:
+        path = state.target_path
+        if path in self.declarations:
             raise UsageValueError(
-                f"target state {describe(declaration)} is already declared in this execution "
-                f"of {self}"
+                f"target state {state} is already declared in this execution of {self}"
             )
-        frame.declared.append(path)
-        provider = declaration.provider
+        self.declarations[path] = state
+        frame.declared[path] = None
+        provider = state.provider
         if provider.generation is not None:
             frame.providers[provider.target_path] = provider.generation
-
-
-def describe(declaration: Declaration) -> str:
-    return path_text((*declaration.provider.keys, declaration.key))

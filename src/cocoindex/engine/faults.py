@@ -11,12 +11,16 @@ from enum import StrEnum
 
 
 class FaultPoint(StrEnum):
-    """Boundaries of one component's execution, in the order in which they are passed."""
+    """Boundaries of one component's execution, in the order in which they are passed; then those
+    that a simulated store and simulated sinks pass.
+    """
 
     MEMO_DROPPED = "memo-dropped"
     BEFORE_BODY = "before-body"
     AFTER_BODY = "after-body"
+    CONTAINER_READY = "container-ready"
     BEFORE_PRECOMMIT = "before-precommit"
+    WAITING_FOR_OWNER = "waiting-for-owner"
     AFTER_PRECOMMIT = "after-precommit"
     PRECOMMIT_DURABLE = "precommit-durable"
     BEFORE_SINK = "before-sink"
@@ -24,9 +28,14 @@ class FaultPoint(StrEnum):
     BEFORE_COMMIT = "before-commit"
     AFTER_COMMIT = "after-commit"
     BEFORE_SWEEP = "before-sweep"
+    BEFORE_DELETE = "before-delete"
+    AFTER_DELETE = "after-delete"
     AFTER_SWEEP = "after-sweep"
     BEFORE_MEMO = "before-memo"
     AFTER_MEMO = "after-memo"
+    INSIDE_SINK = "inside-sink"
+    BEFORE_FLUSH = "before-flush"
+    AFTER_FLUSH = "after-flush"
 
 
 Hook = Callable[[FaultPoint, str], None]

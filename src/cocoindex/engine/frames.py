@@ -23,19 +23,28 @@ class FingerprintSet:
     __slots__ = ("_blobs", "_members")
 
     def __init__(self) -> None:
-        self._members: set[bytes] = set()
-        self._blobs: set[bytes] = set()
+        # Most frames never need them: made on first use.
+        self._members: set[bytes] | None = None
+        self._blobs: set[bytes] | None = None
 
     def add(self, fingerprint: bytes) -> None:
+        if self._members is None:
+            self._members = set()
         self._members.add(fingerprint)
 
     def absorb(self, blob: bytes) -> None:
-        if blob and blob not in self._blobs:
+        if not blob:
+            return
+        if self._blobs is None:
+            self._blobs = set()
+        if blob not in self._blobs:
             self._blobs.add(blob)
+            if self._members is None:
+                self._members = set()
             self._members.update(split(blob))
 
     def blob(self) -> bytes:
-        return b"".join(sorted(self._members))
+        return b"".join(sorted(self._members)) if self._members else b""
 
 
 class Frame:
@@ -77,7 +86,7 @@ class Frame:
         self.logic = FingerprintSet()
         self.context = FingerprintSet()
         self.providers: dict[bytes, tuple[int, int]] = {}
-        self.declared: list[bytes] = []
+        self.declared: dict[bytes, None] = {}
         self.refs: dict[bytes, None] = {}
         self.has_ended = False
         if own_logic is not None:

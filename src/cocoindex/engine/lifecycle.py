@@ -10,7 +10,7 @@ from cocoindex.core.deadline import check_cancellation
 from cocoindex.engine import rows
 from cocoindex.engine.component_memo import ComponentMemo, Probe
 from cocoindex.engine.faults import FaultPoint, reach
-from cocoindex.engine.scope import enter, entered, leave
+from cocoindex.engine.scope import enter, leave
 from cocoindex.engine.stats import Counter
 from cocoindex.engine.submit import submit
 from cocoindex.engine.workers import worker_pool
@@ -57,10 +57,16 @@ async def build(execution: Execution) -> Ready:
 
 
 async def _is_hit(execution: Execution, memo: ComponentMemo) -> bool:
-    with entered(execution.scope):
+    if not execution.function.memo:
+        memo.probe()
+        return False
+    token = enter(execution.scope)
+    try:
         found = memo.probe()
         if found is Probe.ASK:
             found = Probe.HIT if await memo.ask() else Probe.MISS
+    finally:
+        leave(token)
     return found is Probe.HIT and memo.is_readable()
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
@@ -15,6 +14,7 @@ from cocoindex.engine.component_memo import ComponentMemo, Probe
 from cocoindex.engine.declare import declare_target_state_with_child
 from cocoindex.engine.exception_handlers import ExceptionContext, MountKind, route
 from cocoindex.engine.execution import Execution
+from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.function import Function, PlainFunction, function_of
 from cocoindex.engine.lifecycle import Ready, build, note_hit
 from cocoindex.engine.scope import (
@@ -22,7 +22,8 @@ from cocoindex.engine.scope import (
     ComponentSubpath,
     current_or_none,
     current_scope,
-    entered,
+    enter,
+    leave,
 )
 from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
 
@@ -117,6 +118,7 @@ async def mount_target(target_state: TargetState[Any]) -> TargetStateProvider[An
     chain = (*target_state.provider.keys, normalize_key(target_state.key))
     child = _child(scope, (MOUNT_TARGET, chain), _DECLARE_TARGET, (target_state,), {}, "mount")
     provider: TargetStateProvider[Any, Any, Any] = await _run_foreground(child)
+    reach(FaultPoint.CONTAINER_READY, scope.execution)
     provider.require_info()
     return provider
 
@@ -133,26 +135,56 @@ async def mount_each(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     subpath, fn, rest = _parse(arguments, "mount_each")
     if not rest:
         raise UsageTypeError("mount_each needs the items after the function")
-    items, args = rest[0], tuple(rest[1:])
-    scope = _mounting_scope()
+    each = _Each(_mounting_scope(), _keys(subpath, fn), function_of(fn), tuple(rest[1:]), kwargs)
     check_cancellation()
-    own = _keys(subpath, fn)
-    function = function_of(fn)
-    handle = ComponentMountHandle()
-    call = scope.execution.tree.each_call(scope.subpath + own)
-    hits = 0
-    async for item in _iterate(items):
+    if hasattr(rest[0], "__aiter__"):
+        async for item in rest[0]:
+            await each.start(item)
+    else:
+        for item in _iterable(rest[0]):
+            await each.start(item)
+    return each.handle
+
+
+class _Each:
+    """One ``mount_each`` call in progress."""
+
+    def __init__(
+        self,
+        scope: ComponentContext,
+        keys: tuple[StableKey, ...],
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.handle = ComponentMountHandle()
+        self._scope = scope
+        self._keys = keys
+        self._function = function
+        self._args = args
+        self._kwargs = kwargs
+        self._call = scope.execution.tree.each_call(scope.subpath + keys)
+        self._hits = 0
+
+    async def start(self, item: Any) -> None:
+        """Mount one item's component, as soon as the limit allows."""
         if isinstance(item, Unlisted):
-            call.unlisted.append(item.match)
-            continue
+            self._call.unlisted.append(item.match)
+            return
         key, value = item
-        path = (*own, normalize_key(key))
-        child = _child(scope, path, function, (value, *args), kwargs, "mount_each")
-        if await _start_background(child, handle):
-            hits += 1
-            if hits % HITS_PER_YIELD == 0:
+        key = key if type(key) is str else normalize_key(key)
+        child = _child(
+            self._scope,
+            (*self._keys, key),
+            self._function,
+            (value, *self._args),
+            self._kwargs,
+            "mount_each",
+        )
+        if await _start_background(child, self.handle):
+            self._hits += 1
+            if self._hits % HITS_PER_YIELD == 0:
                 await asyncio.sleep(0)
-    return handle
 
 
 async def map(fn: Any, items: Any, *args: Any, **kwargs: Any) -> list[Any]:
@@ -247,14 +279,18 @@ def _is_live_component_class(fn: Any) -> bool:
 
 
 async def _iterate(items: Any) -> Any:
-    if isinstance(items, AsyncIterable) or hasattr(items, "__aiter__"):
+    if hasattr(items, "__aiter__"):
         async for item in items:
             yield item
-    elif isinstance(items, Iterable):
-        for item in items:
-            yield item
     else:
+        for item in _iterable(items):
+            yield item
+
+
+def _iterable(items: Any) -> Iterable[Any]:
+    if not isinstance(items, Iterable):
         raise UsageTypeError(f"items must be iterable, not {type(items).__name__}")
+    return items
 
 
 def _child(
@@ -306,12 +342,14 @@ async def _start_background(child: Execution, handle: ComponentMountHandle) -> b
 def _reuse_now(child: Execution, parent: Execution) -> bool:
     """Reuse the child's memo without a task, if no state function has to be asked."""
     memo = ComponentMemo(child)
+    token = enter(child.scope)
     try:
-        with entered(child.scope):
-            if memo.probe() is not Probe.HIT:
-                return False
+        if memo.probe() is not Probe.HIT:
+            return False
     except Exception:  # noqa: BLE001 - found again, and reported, by the child's own execution
         return False
+    finally:
+        leave(token)
     deps = note_hit(child, memo)
     parent.absorb_child(deps if parent.collects_deps else None, failed=False, kept_any=False)
     child.dispose()
@@ -323,9 +361,11 @@ async def _run_background(child: Execution, handle: ComponentMountHandle) -> Non
     assert parent is not None
     ready: Ready | None = None
     unhandled: BaseException | None = None
-    isolated = without_deadline() if has_deadline() else contextlib.nullcontext()
     try:
-        with isolated:
+        if has_deadline():
+            with without_deadline():
+                ready = await build(child)
+        else:
             ready = await build(child)
     except asyncio.CancelledError:
         pass  # never delivered to handlers

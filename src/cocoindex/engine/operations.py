@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core import logic
@@ -163,11 +165,9 @@ async def _enter_lease(
     exits: contextlib.AsyncExitStack, state: AppState, wait: timedelta | None
 ) -> None:
     seconds = 0.0 if wait is None else wait.total_seconds()
-    lease = state.section.acquire_lease(seconds)
     if seconds == 0:
-        exits.enter_context(lease)
-        return
-    import contextvars
-
-    await worker_pool().submit(contextvars.copy_context(), lease.__enter__)
-    exits.callback(lease.__exit__, None, None, None)
+        lease = state.section.acquire_lease()
+    else:  # blocks while it waits
+        call = partial(state.section.acquire_lease, seconds)
+        lease = await worker_pool().submit(contextvars.copy_context(), call)
+    exits.enter_context(lease)

@@ -5,24 +5,24 @@ plan -> possible states on disk -> sinks -> settled states. Each boundary is a f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 from cocoindex.engine import rows
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.submission import InFlight, MustWait, Submission, plan
 
 if TYPE_CHECKING:
-    from cocoindex.engine.entry import Entry
-    from cocoindex.engine.execution import Declaration
+    from cocoindex.engine.entry import Entry, Group
     from cocoindex.engine.run import Run
+    from cocoindex.engine.targets import TargetState
     from cocoindex.state.base import Batch
 
 
 async def prepare(
     run: Run,
     load: Callable[[], Entry],
-    declarations: Collection[Declaration],
+    declarations: Collection[TargetState[Any]],
     contained: set[bytes],
     *,
     mode: Literal["build", "delete"],
@@ -34,6 +34,7 @@ async def prepare(
         try:
             return plan(run, load(), declarations, contained, mode=mode)
         except MustWait as wait:
+            reach(FaultPoint.WAITING_FOR_OWNER, where)
             await wait.owner.done.wait()
 
 
@@ -71,23 +72,24 @@ async def carry_out(
         in_flight.done.set()
 
 
-def settle(run: Run, submission: Submission) -> Batch:
+def settle(submission: Submission) -> Batch:
     """Give touched items their final states; the rows that release what is tracked no more."""
     entry = submission.entry
-    gone: list[bytes] = []
-    for (group_key, item_key), states in submission.final.items():
-        group = entry.groups.get(group_key)
-        item = None if group is None else group.items.get(item_key)
-        if group is None or item is None:
+    batch: list[tuple[bytes, bytes | None]] = []
+    for group, item, states in submission.final:
+        if group.items.get(item.key) is not item:
             continue  # taken over by another component meanwhile
         if states:
             item.states = states
-        else:
-            del group.items[item_key]
-            gone.append(group.path_of(item_key))
-    me = rows.pack_id(entry.component_id)
-    return [
-        (rows.owner_key(path), None)
-        for path in gone
-        if not any(entry.at(path)) and run.app.section.get(rows.owner_key(path)) == me
-    ]
+            continue
+        del group.items[item.key]
+        path = group.path_of(item.key)
+        if not any(item.key in other.items for other in _others(entry, group)):
+            batch.append((rows.owner_key(path), None))
+    return batch
+
+
+def _others(entry: Entry, group: Group) -> Iterator[Group]:
+    """Groups of other generations of the same provider: they may hold the same path."""
+    if len(entry.groups) > 1:
+        yield from (g for g in entry.groups.values() if g is not group and g.path == group.path)

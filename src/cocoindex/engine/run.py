@@ -186,12 +186,18 @@ class Run:
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run ``coro`` as a task that a cancellation of this run reaches."""
-        task = asyncio.get_running_loop().create_task(coro)
+        task = asyncio.get_running_loop().create_task(self._until_done(coro))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         if self.cancelled_by is not None:
             task.cancel()
         return task
+
+    async def _until_done(self, coro: Coroutine[Any, Any, Any]) -> Any:
+        # Cheaper than a done callback, which would cost one more turn of the loop.
+        try:
+            return await coro
+        finally:
+            self._tasks.discard(asyncio.current_task())
 
     def cancel(self, cause: BaseException) -> None:
         """Cancel everything that runs; ``cause`` is what the caller of the run gets."""

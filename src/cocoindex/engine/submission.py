@@ -18,12 +18,17 @@ from cocoindex.core.sentinels import NON_EXISTENCE
 from cocoindex.core.serde import serialize
 from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import AbsentProviders, Verdict
-from cocoindex.engine.entry import Entry, Group, GroupKey
-from cocoindex.engine.execution import Declaration, Provider, describe
+from cocoindex.engine.entry import Entry, Group
+from cocoindex.engine.execution import Provider
 from cocoindex.engine.providers import FIRST_GENERATION, Generation, HandlerInfo
 from cocoindex.engine.rows import Item, State
 from cocoindex.engine.takeover import MustWait, Takeovers
-from cocoindex.engine.targets import TargetActionSink, TargetReconcileOutput, invalid_invalidation
+from cocoindex.engine.targets import (
+    TargetActionSink,
+    TargetReconcileOutput,
+    TargetState,
+    invalid_invalidation,
+)
 from cocoindex.errors import DeserializationError, SerializationError, UsageTypeError
 
 if TYPE_CHECKING:
@@ -67,6 +72,7 @@ class Submission:
         "by_sink",
         "component_id",
         "entry",
+        "extra_rows",
         "final",
         "is_changed",
         "kept_undeclared",
@@ -75,13 +81,15 @@ class Submission:
         "version",
     )
 
-    def __init__(self, entry: Entry, takeovers: Takeovers) -> None:
+    def __init__(self, entry: Entry, takeovers: Takeovers | None) -> None:
         self.entry = entry
         self.component_id = entry.component_id
         self.version = entry.version + 1
         self.takeovers = takeovers
-        self.by_sink: dict[object, SinkActions] = {}
-        self.final: dict[tuple[GroupKey, bytes], list[State]] = {}
+        self.by_sink: list[SinkActions] = []
+        self.extra_rows: list[tuple[bytes, bytes | None]] = []
+        """Rows that must be written no later than the possible states."""
+        self.final: list[tuple[Group, Item, list[State]]] = []
         """States of touched items once the sinks have succeeded; empty: the item goes."""
         self.is_changed = False
         self.kept_undeclared = False
@@ -95,19 +103,35 @@ class Submission:
 
     def sinks(self) -> list[SinkActions]:
         """In the order of their first action; sinks marked ``last`` after all others."""
-        return sorted(self.by_sink.values(), key=lambda actions: actions.sink.last)
+        return sorted(self.by_sink, key=lambda actions: actions.sink.last)
+
+    def actions_for(self, sink: Sink) -> SinkActions:
+        for actions in self.by_sink:  # a component has one or two sinks
+            if actions.sink is sink or actions.sink.key == sink.key:
+                return actions
+        actions = SinkActions(sink)
+        self.by_sink.append(actions)
+        return actions
 
     def add_action(self, sink: Sink, action: Any, child: Provider | None) -> None:
-        actions = self.by_sink.get(sink.key)
-        if actions is None:
-            actions = self.by_sink[sink.key] = SinkActions(sink)
+        # Mostly the sink of the action before; comparing keys calls user code.
+        by_sink = self.by_sink
+        if by_sink and by_sink[-1].sink is sink:
+            actions = by_sink[-1]
+        else:
+            actions = self.actions_for(sink)
         if child is not None:
             actions.children[len(actions.actions)] = child
         actions.actions.append(action)
 
+    def unwritten_rows(self) -> list[tuple[bytes, bytes | None]]:
+        """What goes with the possible states, or with the commit if there are none."""
+        claims = [] if self.takeovers is None else self.takeovers.rows()
+        return [*self.extra_rows, *claims]
+
     def precommit_rows(self) -> list[tuple[bytes, bytes | None]]:
         """Every state the outside world may soon be in. Empty if no state is in question."""
-        batch = self.takeovers.rows()
+        batch = self.unwritten_rows()
         if self.is_changed or batch:
             self.entry.version = self.version
             batch.append((rows.tracking_key(self.component_id), self.entry.encode()))
@@ -117,7 +141,7 @@ class Submission:
 def plan(
     run: Run,
     entry: Entry,
-    declarations: Collection[Declaration],
+    declarations: Collection[TargetState[Any]],
     contained: set[bytes],
     *,
     mode: Literal["build", "delete"],
@@ -128,41 +152,63 @@ def plan(
         MustWait: a claimed item belongs to a component that is just applying it; wait, then
             plan again.
     """
-    submission = Submission(entry, Takeovers(run, entry))
-    planner = _Planner(run, submission, mode)
-    for declaration in declarations:
-        planner.declared(declaration)
-    planner.undeclared({d.target_path for d in declarations}, contained)
-    submission.takeovers.apply()
+    if not declarations and not entry.groups and not contained:
+        return Submission(entry, None)
+    takeovers = Takeovers(run, entry)
+    submission = Submission(entry, takeovers)
+    planner = _Planner(run, submission, takeovers, mode)
+    planner.declare_all(declarations)
+    planner.undeclared(declarations, contained)
+    takeovers.apply()
     return submission
 
 
 class _Planner:
-    def __init__(self, run: Run, submission: Submission, mode: Literal["build", "delete"]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        submission: Submission,
+        takeovers: Takeovers,
+        mode: Literal["build", "delete"],
+    ) -> None:
         self.run = run
         self.submission = submission
         self.entry = submission.entry
-        self.takeovers = submission.takeovers
+        self.takeovers = takeovers
         self.absent = AbsentProviders(run, self.entry, mode)
         self.full_reprocess = run.full_reprocess
+        self.untouched = sum(len(group.items) for group in self.entry.groups.values())
+        """Tracked items that no declaration has met yet."""
 
     # --- declared ----------------------------------------------------------------------------
 
-    def declared(self, declaration: Declaration) -> None:
+    def declare_all(self, declarations: Collection[TargetState[Any]]) -> None:
+        """Reconcile every declaration, in order; neighbours mostly share their provider."""
+        known: list[tuple[TargetState[Any], Group, Item | None]] = []
+        provider, group = None, None
+        for declaration in declarations:
+            if declaration.provider is not provider or group is None:
+                provider = declaration.provider
+                provider.require_info()
+                group = self.entry.group((provider.encoded_path, provider.provider_id))
+            known.append((declaration, group, group.items.get(declaration.encoded_key)))
+        self.takeovers.look_up([d.target_path for d, _, item in known if item is None])
+        for declaration, group, item in known:
+            self._declared(declaration, group, item)
+
+    def _declared(self, declaration: TargetState[Any], group: Group, item: Item | None) -> None:
         provider = declaration.provider
         info = provider.require_info()
-        group_key = (provider.encoded_path, provider.provider_id)
-        item = self.entry.find(group_key, declaration.encoded_key)
         if item is None:
-            item = self.takeovers.claim(
-                declaration.target_path, group_key, lambda: describe(declaration)
-            )
+            item = self.takeovers.claim(declaration, group)
+        else:
+            self.untouched -= 1
         previous, missing = self.previous(info, item, provider.schema_version, provider)
         output = info.reconcile(info.key(declaration.key), declaration.value, previous, missing)
         if output is None:
-            self._keep(declaration, group_key, item)
+            self._keep(declaration, group, item)
         else:
-            self._act(declaration, group_key, item, _checked(output))
+            self._act(declaration, group, item, _checked(output))
 
     def previous(
         self, info: HandlerInfo, item: Item | None, schema_version: int, namespace: Provider | Group
@@ -188,62 +234,73 @@ class _Planner:
                 )
         return records, missing
 
-    def _keep(self, declaration: Declaration, group_key: GroupKey, item: Item | None) -> None:
+    def _keep(self, declaration: TargetState[Any], group: Group, item: Item | None) -> None:
         provider, child = declaration.provider, declaration.child
         if child is not None:
             child.fail_to_resolve(
-                f"container {describe(declaration)}: reconcile() returned None, so its child "
+                f"container {declaration}: reconcile() returned None, so its child "
                 "provider has no handler; return a no-op action"
             )
             if item is not None and item.generation is not None:
                 child.generation = item.generation
         if item is None:
             return
-        self.entry.group(group_key).items[item.key] = item
-        schema_version = provider.schema_version
-        settled = _deduplicated(item.states)
-        if settled != item.states or item.schema_version != schema_version:
-            item.schema_version = schema_version
-            self._settle(group_key, item, settled)
+        group.items[item.key] = item
+        if item.is_settled and item.schema_version == provider.schema_version:
+            return
+        item.schema_version = provider.schema_version
+        self._settle(group, item, _deduplicated(item.states))
 
     def _act(
         self,
-        declaration: Declaration,
-        group_key: GroupKey,
+        declaration: TargetState[Any],
+        group: Group,
         item: Item | None,
         output: TargetReconcileOutput[Any, Any, Any],
     ) -> None:
         provider, child = declaration.provider, declaration.child
-        record = self._serialized(output.tracking_record, lambda: describe(declaration))
-        generation = None
+        record = self._serialized(output.tracking_record, declaration.__str__)
+        generation, children_first = None, False
         if child is not None:
             generation = self._next_generation(declaration, item, output.child_invalidation)
             child.generation = generation
+            children_first = record is not None and provider.require_info().wants_children_first(
+                declaration.key, output.tracking_record
+            )
         self.submission.add_action(output.sink, output.action, child)
+        version = self.submission.version
+        schema_version = provider.schema_version
         if item is None:
             if record is None:
                 return
-            item = Item(declaration.encoded_key, [(0, None)])
             self.takeovers.claim_new(declaration.target_path)
-        children_first = record is not None and provider.require_info().wants_children_first(
-            declaration.key, output.tracking_record
-        )
+            item = Item(
+                declaration.encoded_key,
+                [(0, None), (version, record)],
+                schema_version,
+                generation,
+                children_first,
+            )
+            group.items[item.key] = item
+            self._settle(group, item, [(version, record)])
+            return
         if item.children_first and child is None:
             self.absent.emptied[declaration.target_path] = copy(item)
-        self.entry.group(group_key).items[item.key] = item
+        group.items[item.key] = item
         unchanged = (
-            [payload for _, payload in item.states] == [record]
-            and item.schema_version == provider.schema_version
+            item.is_settled
+            and item.states[0][1] == record
+            and item.schema_version == schema_version
             and item.generation == generation
             and item.children_first == children_first
         )
-        item.schema_version = provider.schema_version
+        if unchanged:
+            return
+        item.schema_version = schema_version
         item.generation = generation
         item.children_first = children_first
-        if not unchanged:
-            version = self.submission.version
-            item.states = [*item.states, (version, record)]
-            self._settle(group_key, item, [] if record is None else [(version, record)])
+        item.states = [*item.states, (version, record)]
+        self._settle(group, item, [] if record is None else [(version, record)])
 
     def _serialized(self, record: Any, where: Callable[[], str]) -> bytes | None:
         if record is NON_EXISTENCE:
@@ -254,7 +311,7 @@ class _Planner:
             raise SerializationError(f"tracking record of {where()}: {error}") from error
 
     def _next_generation(
-        self, declaration: Declaration, item: Item | None, invalidation: str | None
+        self, declaration: TargetState[Any], item: Item | None, invalidation: str | None
     ) -> Generation:
         current = FIRST_GENERATION
         if item is not None and item.generation is not None:
@@ -268,77 +325,84 @@ class _Planner:
             return (current[0], current[1] + 1)
         return current
 
-    def _settle(self, group_key: GroupKey, item: Item, states: list[State]) -> None:
-        self.submission.final[group_key, item.key] = states
+    def _settle(self, group: Group, item: Item, states: list[State]) -> None:
+        self.submission.final.append((group, item, states))
         self.submission.is_changed = True
 
     # --- undeclared --------------------------------------------------------------------------
 
-    def undeclared(self, declared: set[bytes], contained: set[bytes]) -> None:
+    def undeclared(
+        self, declarations: Collection[TargetState[Any]], contained: set[bytes]
+    ) -> None:
         """Every other tracked item: kept if a reused memo covers it, else on its way out."""
+        if not self.untouched and not contained and not self.absent.emptied:
+            return
+        declared = {declaration.target_path for declaration in declarations}
         leaving = self._leaving(declared, contained)
-        emptied = [group.path_of(item.key) for _, group, item in leaving if item.children_first]
+        emptied = [group.path_of(item.key) for group, item in leaving if item.children_first]
         emptied += self.absent.emptied
         if emptied:
             leaving = self._with_children_first(emptied, declared, contained)
-        for group_key, group, item in leaving:
-            self._leave(group_key, group, item)
-        self.submission.robbed_memos = contained - declared - self._tracked(contained)
+        for group, item in leaving:
+            self._leave(group, item)
+        if contained:
+            tracked = self.entry.settled_paths()
+            self.submission.robbed_memos = contained - declared - tracked.keys()
 
-    def _tracked(self, paths: set[bytes]) -> set[bytes]:
-        return set(self.entry.settled_paths()) if paths else set()
-
-    def _leaving(
-        self, declared: set[bytes], contained: set[bytes]
-    ) -> list[tuple[GroupKey, Group, Item]]:
-        return [
-            (group_key, group, item)
-            for group_key, group in self.entry.groups.items()
-            for item in group.items.values()
-            if (path := group.path_of(item.key)) not in contained
-            and not (path in declared and self.absent.is_current(group))
-        ]
+    def _leaving(self, declared: set[bytes], contained: set[bytes]) -> list[tuple[Group, Item]]:
+        leaving: list[tuple[Group, Item]] = []
+        for group in self.entry.groups.values():
+            kept = declared | contained if self.absent.is_current(group) else contained
+            leaving += [
+                (group, item)
+                for item in group.items.values()
+                if not kept or group.path_of(item.key) not in kept
+            ]
+        return leaving
 
     def _with_children_first(
         self, emptied: list[bytes], declared: set[bytes], contained: set[bytes]
-    ) -> list[tuple[GroupKey, Group, Item]]:
+    ) -> list[tuple[Group, Item]]:
         """Also what others track below containers that must be emptied, innermost first."""
         for container in emptied:
             self.takeovers.claim_below(container)
         leaving = self._leaving(declared, contained)
-        return sorted(leaving, key=lambda entry: -len(entry[1].target_path))
+        return sorted(leaving, key=lambda entry: -len(entry[0].target_path))
 
-    def _leave(self, group_key: GroupKey, group: Group, item: Item) -> None:
+    def _leave(self, group: Group, item: Item) -> None:
         found = self.absent.judge(group)
         if found.verdict is Verdict.KEEP:
             self.submission.kept_undeclared = True
             return
         if found.verdict is Verdict.FORGET or found.info is None:
-            self._settle(group_key, item, [])
+            self._settle(group, item, [])
             return
         info = found.info
         version = item.schema_version if found.provider is None else found.provider.schema_version
         previous, missing = self.previous(info, item, version, group)
         output = info.reconcile(info.key(decode_key(item.key)), NON_EXISTENCE, previous, missing)
         if output is None:
-            self._settle(group_key, item, [])
+            self._settle(group, item, [])
             return
         output = _checked(output)
         record = self._serialized(output.tracking_record, lambda: group.text_of(item.key))
         self.submission.add_action(output.sink, output.action, None)
         next_version = self.submission.version
         item.states = [*item.states, (next_version, record)]
-        self._settle(group_key, item, [] if record is None else [(next_version, record)])
+        self._settle(group, item, [] if record is None else [(next_version, record)])
 
 
 def _checked(returned: Any) -> TargetReconcileOutput[Any, Any, Any]:
-    try:
-        output: TargetReconcileOutput[Any, Any, Any] = TargetReconcileOutput(*returned)
-    except TypeError:
-        raise UsageTypeError(
-            "reconcile() must return None or a TargetReconcileOutput, "
-            f"not {type(returned).__name__}"
-        ) from None
+    if type(returned) is TargetReconcileOutput:
+        output: TargetReconcileOutput[Any, Any, Any] = returned
+    else:
+        try:
+            output = TargetReconcileOutput(*returned)
+        except TypeError:
+            raise UsageTypeError(
+                "reconcile() must return None or a TargetReconcileOutput, "
+                f"not {type(returned).__name__}"
+            ) from None
     if output.child_invalidation not in (None, "destructive", "lossy"):
         raise invalid_invalidation(output.child_invalidation)
     if not isinstance(output.sink, TargetActionSink):

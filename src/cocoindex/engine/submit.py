@@ -82,11 +82,9 @@ def _may_memoize(execution: Execution) -> bool:
 
 def _commit(execution: Execution, submission: Submission, state_rows: Batch) -> None:
     run, entry = execution.run, submission.entry
-    batch: WritableBatch = []
-    if not submission.has_actions:
-        batch += submission.precommit_rows()
+    batch: WritableBatch = [] if submission.has_actions else submission.unwritten_rows()
     is_changed = submission.is_changed or not entry.existed or bool(batch)
-    batch += settle(run, submission)
+    batch += settle(submission)
     is_changed |= _commit_memos(execution, submission, batch)
     is_changed |= _commit_user_state(execution, entry, state_rows, batch)
     _commit_existence(execution, batch)

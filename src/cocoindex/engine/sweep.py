@@ -10,6 +10,7 @@ from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import ProviderUnavailable
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import ExceptionContext, route
+from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.rows import Node, NodeKind, TombstoneRow
 from cocoindex.engine.stats import Counter, StatsGroup
@@ -121,6 +122,7 @@ class _Deletion:
         await route(owner.handlers if owner is not None and is_mounted else None, error, context)
 
     async def _delete(self) -> bool:
+        reach(FaultPoint.BEFORE_DELETE, self)
         section = self._run.app.section
         place_key = rows.existence_key(self._place.parent_id, self._place.key)
         raw = section.get(place_key)
@@ -128,45 +130,46 @@ class _Deletion:
         if node is not None and node.kind == NodeKind.COMPONENT:
             section.write([(self._tombstone_key, None)])  # mounted again meanwhile
             return True
-        is_demoted = node is not None and node.kind == NodeKind.DIRECTORY
-        await self._delete_own(None if is_demoted else node)
+        if node is not None and node.kind == NodeKind.DIRECTORY:
+            # Demoted: what is below belongs to the owner now, only its own records go.
+            await self._delete_own([])
+            gone: WritableBatch = [(self._tombstone_key, None)]
+        else:
+            gone = [(self._tombstone_key, None), (place_key, None)]
+            if node is not None and node.has_children:
+                gone.append((rows.node_key(self.id), None))
+            else:
+                await self._delete_own(gone)
+                return True
+            await self._delete_own(_bury_children(self._run, self.id, node))
         if not await sweep(self._run, self.id, self.path, self._swept_by):
             return False
-        batch: WritableBatch = [(self._tombstone_key, None)]
-        if not is_demoted:
-            batch += [(place_key, None), (rows.node_key(self.id), None)]
-        section.write(batch)
+        section.write(gone)
         return True
 
-    async def _delete_own(self, node: Node | None) -> None:
-        """Delete this component's own target states and records; its children become its
-        tombstones (``node`` is None if it became a directory: then they stay).
-        """
+    async def _delete_own(self, also: WritableBatch) -> None:
+        """Delete this component's own target states and records; commit ``also`` with them."""
         run = self._run
-        run.app.section.write([(rows.component_memo_key(self.id), None)])
-        entry = self._load()
-        if entry.processor:
-            self._name = entry.processor
+        submission = await prepare(run, self._load, (), set(), mode="delete", where=self)
         self._stats.count(self._name, Counter.STARTS)
         self._counted = True
-        submission = await prepare(run, self._load, (), set(), mode="delete", where=self)
+        # Nobody may reuse what is about to be deleted.
+        submission.extra_rows.append((rows.component_memo_key(self.id), None))
 
         def commit() -> None:
-            batch: WritableBatch = []
-            if not submission.has_actions:
-                batch += submission.takeovers.rows()
-            batch += settle(run, submission)
+            batch = [] if submission.has_actions else submission.unwritten_rows()
+            batch += settle(submission)
             batch += record_rows(run, self.id, submission.entry)
-            if node is not None:
-                batch += _bury_children(run, self.id, node)
-            run.app.section.write(batch)
+            run.app.section.write(batch + also)
 
         await carry_out(run, submission, commit, where=self)
         self._stats.count(self._name, Counter.DELETES)
 
     def _load(self) -> Entry:
         raw = self._run.app.section.get(rows.tracking_key(self.id))
-        return Entry(self.id, raw, self._place.parent_id, self._place.key)
+        entry = Entry(self.id, raw, self._place.parent_id, self._place.key)
+        self._name = entry.processor or self._name
+        return entry
 
 
 def record_rows(run: Run, component_id: int, entry: Entry) -> WritableBatch:

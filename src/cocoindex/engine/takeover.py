@@ -7,8 +7,7 @@ that would let the old owner believe in it (component memos) is dropped in the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cocoindex.engine import rows
 from cocoindex.engine.entry import Entry, Group, GroupKey
@@ -17,6 +16,7 @@ from cocoindex.engine.rows import Item
 if TYPE_CHECKING:
     from cocoindex.engine.run import Run
     from cocoindex.engine.submission import InFlight
+    from cocoindex.engine.targets import TargetState
 
 
 class MustWait(Exception):
@@ -30,12 +30,13 @@ class MustWait(Exception):
 class Takeovers:
     """The claims of one submission. Nothing changes anywhere before :meth:`apply`."""
 
-    __slots__ = ("_claims", "_entry", "_owners", "_run", "_taken")
+    __slots__ = ("_claims", "_entry", "_owner_ids", "_owners", "_run", "_taken")
 
     def __init__(self, run: Run, entry: Entry) -> None:
         self._run = run
         self._entry = entry
         self._claims: list[bytes] = []
+        self._owner_ids: dict[bytes, int] = {}
         self._owners: dict[int, Entry] = {}
         self._taken: list[tuple[int, GroupKey, bytes]] = []
 
@@ -43,26 +44,29 @@ class Takeovers:
         """This component begins to track ``target_path``."""
         self._claims.append(target_path)
 
-    def claim(
-        self, target_path: bytes, current: GroupKey, describe: Callable[[], str]
-    ) -> Item | None:
-        """Take the item at ``target_path`` over, if another component tracks it."""
-        raw = self._run.app.section.get(rows.owner_key(target_path))
-        if raw is None:
+    def look_up(self, target_paths: list[bytes]) -> None:
+        """Read who owns these paths, all at once."""
+        if not target_paths:
+            return
+        found = self._run.app.section.get_many([rows.owner_key(path) for path in target_paths])
+        for path, raw in zip(target_paths, found, strict=True):
+            if raw is not None:
+                self._owner_ids[path] = rows.unpack_id(raw)
+
+    def claim(self, declaration: TargetState[Any], current: Group) -> Item | None:
+        """Take a declared item over, if another component tracks it (see :meth:`look_up`)."""
+        target_path = declaration.target_path
+        owner_id = self._owner_ids.get(target_path)
+        if owner_id is None or owner_id == self._entry.component_id:
             return None
-        owner_id = rows.unpack_id(raw)
-        if owner_id == self._entry.component_id:
-            return None
-        owner = self._owner(owner_id)
         kept: Item | None = None
-        for group, item in list(owner.at(target_path)):
+        for group, item in list(self._owner(owner_id).at(target_path)):
             self._check_idle(owner_id, item)
-            key = (group.path, group.provider_id)
-            self._taken.append((owner_id, key, item.key))
-            if key == current:
+            self._taken.append((owner_id, (group.path, group.provider_id), item.key))
+            if (group.path, group.provider_id) == (current.path, current.provider_id):
                 kept = _renumbered(item)
         self._claims.append(target_path)
-        self._warn_if_contested(owner_id, describe)
+        self._warn_if_contested(owner_id, declaration)
         return kept
 
     def claim_below(self, container: bytes) -> None:
@@ -101,10 +105,10 @@ class Takeovers:
         if in_flight is not None and not item.is_settled:
             raise MustWait(in_flight)
 
-    def _warn_if_contested(self, owner_id: int, describe: Callable[[], str]) -> None:
+    def _warn_if_contested(self, owner_id: int, declaration: TargetState[Any]) -> None:
         if not self._run.was_executed(owner_id):
             return
-        what = describe()
+        what = str(declaration)
         self._run.warn_once(
             ("contested", what),
             "target state %s is declared by two components in one run: %s and %s; "
@@ -118,6 +122,8 @@ class Takeovers:
 
     def apply(self) -> None:
         """Remove what was taken from its previous owners."""
+        if not self._taken:
+            return
         for owner_id, group_key, item_key in self._taken:
             self._owner(owner_id).group(group_key).items.pop(item_key, None)
         for owner_id in {owner_id for owner_id, _, _ in self._taken}:
@@ -127,9 +133,9 @@ class Takeovers:
     def rows(self) -> list[tuple[bytes, bytes | None]]:
         """Owner claims, the previous owners' new entries, and their memos gone."""
         me = rows.pack_id(self._entry.component_id)
-        batch: list[tuple[bytes, bytes | None]] = [
-            (rows.owner_key(path), me) for path in self._claims
-        ]
+        batch: list[tuple[bytes, bytes | None]] = [(b"O" + path, me) for path in self._claims]
+        if not self._taken:
+            return batch
         for owner_id in {owner_id for owner_id, _, _ in self._taken}:
             batch.append((rows.tracking_key(owner_id), self._owner(owner_id).encode()))
             batch += [

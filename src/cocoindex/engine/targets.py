@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
 
+from cocoindex.core.keys import key_segment, path_text
 from cocoindex.engine.generics import (
     T1,
     T2,
@@ -22,6 +24,7 @@ from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
 if TYPE_CHECKING:
     from cocoindex.core.sentinels import NonExistenceType
     from cocoindex.engine.context_values import ContextProvider
+    from cocoindex.engine.providers import TargetStateProvider
 
 ChildInvalidation = Literal["destructive", "lossy"] | None
 
@@ -300,13 +303,26 @@ def plan_child(
 class TargetState(Generic1[T1]):
     """A key and a value under a provider, to be declared. Made by ``provider.target_state``."""
 
-    __slots__ = ("encoded_key", "key", "provider", "value")
+    __slots__ = ("child", "encoded_key", "key", "provider", "target_path", "value")
 
-    def __init__(self, provider: Any, key: Any, encoded_key: bytes, value: Any) -> None:
+    def __init__(
+        self, provider: TargetStateProvider[Any, Any, Any], key: Any, encoded: bytes, value: Any
+    ) -> None:
         self.provider = provider
         self.key = key
-        self.encoded_key = encoded_key
+        self.encoded_key = encoded
         self.value = value
+        self.target_path = provider.target_path + key_segment(encoded)
+        self.child: TargetStateProvider[Any, Any, Any] | None = None
+
+    def with_child(self, child: TargetStateProvider[Any, Any, Any]) -> TargetState[T1]:
+        """The same target state, declared as a container with this child provider."""
+        state: TargetState[T1] = copy(self)
+        state.child = child
+        return state
+
+    def __str__(self) -> str:
+        return path_text((*self.provider.keys, self.key))
 
     def __repr__(self) -> str:
-        return f"TargetState({self.provider!r}, {self.key!r})"
+        return f"TargetState({self})"

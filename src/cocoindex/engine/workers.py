@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 MAX_THREADS = min(64, 16 + 4 * (os.cpu_count() or 1))
 
@@ -51,6 +51,12 @@ class _Returns:
                 future.set_result(value)
             else:
                 future.set_exception(error)
+
+
+class Pool(Protocol):
+    """Where synchronous user code runs."""
+
+    def submit(self, context: Context, call: Callable[[], Any]) -> asyncio.Future[Any]: ...
 
 
 class StopIterationInWorker(RuntimeError):
@@ -129,11 +135,20 @@ class WorkerPool:
 
 _pool: WorkerPool | None = None
 _pool_pid = 0
+_replacement: Pool | None = None
 
 
-def worker_pool() -> WorkerPool:
+def use_pool(pool: Pool | None) -> None:
+    """Run sync user code on ``pool`` instead of threads; ``None`` ends that (for simulations)."""
+    global _replacement  # noqa: PLW0603 - one pool per process is the point
+    _replacement = pool
+
+
+def worker_pool() -> Pool:
     """The pool of this process, made on first use (and anew in a forked child)."""
     global _pool, _pool_pid
+    if _replacement is not None:
+        return _replacement
     if _pool is None or _pool_pid != os.getpid():
         _pool, _pool_pid = WorkerPool(), os.getpid()
     return _pool

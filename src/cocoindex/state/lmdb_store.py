@@ -19,7 +19,7 @@ from cocoindex.state import layout
 from cocoindex.state.base import FORMAT_VERSION, StoreInfo
 from cocoindex.state.buffered import BufferedSection, BufferedStore, LongView, Work
 from cocoindex.state.commit import Generation
-from cocoindex.state.lease import Leases
+from cocoindex.state.lease import Lease, Leases
 from cocoindex.state.lmdb_file import LmdbFile
 from cocoindex.state.registry import opened_elsewhere
 from cocoindex.state.rows import DiskView, Row, Rows, RowsView, prefix_end
@@ -155,9 +155,14 @@ class _LmdbSection(BufferedSection):
         super().__init__(store, name)
         self._file = store._file
         self._prefix: bytes | None = None
+        self._is_empty_under_lease = False
+        """Nothing is durable yet, and nobody else may write: no need to look on the disk."""
 
     def _get(self, key: bytes) -> bytes | None:
         prefix = self._prefix
+        if prefix is None and self._is_empty_under_lease:
+            self._store._check_usable()
+            return None
         if prefix is None or len(key) > layout.LONGEST or self._store._refusal is not None:
             return self._read(lambda view: view.get(key))
         try:
@@ -174,7 +179,7 @@ class _LmdbSection(BufferedSection):
     def _view(self, txn: Txn) -> _View:
         # Inside the gate, so nobody closes the store from here on.
         self._store._check_usable()
-        if self._prefix is None:
+        if self._prefix is None and not self._is_empty_under_lease:
             number = self._store.number(txn, self._name)
             self._prefix = None if number is None else layout.section_prefix(number)
         return _View(txn, self._prefix)
@@ -190,11 +195,36 @@ class _LmdbSection(BufferedSection):
     def acquire_lease(self, wait_seconds: float = 0.0) -> AbstractContextManager[None]:
         self._store._check_usable()
         self._check_not_read_only()
-        return self._store._leases.acquire(self._name, wait_seconds)
+        lease = self._store._leases.acquire(self._name, wait_seconds)
+        self._read(lambda _: None)
+        self._is_empty_under_lease = self._prefix is None
+        return _SectionLease(self, lease)
+
+    def lease_released(self) -> None:
+        self._is_empty_under_lease = False
+
+    def end_flush(self, failure: StoreError | None) -> None:
+        super().end_flush(failure)
+        self._is_empty_under_lease = False
 
     def _check_not_read_only(self) -> None:
         if self._file.read_only:
             raise StoreError(f"the state store at {self._store.location} is open read-only")
+
+
+class _SectionLease(AbstractContextManager[None]):
+    """The run lease of a section, while it is held."""
+
+    def __init__(self, section: _LmdbSection, lease: Lease) -> None:
+        self._section = section
+        self._lease = lease
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        self._section.lease_released()
+        self._lease.release()
 
 
 class _View:

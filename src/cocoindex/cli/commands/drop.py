@@ -13,6 +13,7 @@ from cocoindex.cli.session import Session, call, session
 from cocoindex.cli.summary import print_failures
 from cocoindex.cli.targets import AppTarget, FoundApp, as_app_target, choose, load
 from cocoindex.display.progress import display
+from cocoindex.errors import AlreadyRunningError
 
 
 @click.command("drop")
@@ -87,6 +88,9 @@ def _run(found: FoundApp, env: Any, running: Session, options: Options) -> int:
     handle = found.app.start_drop()
     try:
         call(_follow(handle, options))
+    except AlreadyRunningError as error:
+        report(error)
+        return EXIT_FAILURE
     except Exception as error:  # noqa: BLE001  (a user's handler or sink may raise anything)
         if running.signum is None:
             report(error, f"dropping app '{found.name}' failed; see the traceback above.")

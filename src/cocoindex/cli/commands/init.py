@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 @click.option("--dir", "directory", help="Where to create it. Default: a folder of that name.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite existing files without asking.")
 def command(project_name: str | None, directory: str | None, *, force: bool) -> None:
-    """Create a new project: one file of code, one sample input, ready to run."""
+    """Create a new project that is ready to run."""
     where = Path(directory or project_name or ".")
     name = project_name or where.resolve().name
     if not _NAME.fullmatch(name):

@@ -40,7 +40,7 @@ class ListedEnv(NamedTuple):
 def command(
     ctx: click.Context, app_target: AppTarget | None, db: str | None, as_json: bool
 ) -> None:
-    """List the apps of a program, or those that have state in a store."""
+    """List the apps of a program or of a store."""
     if app_target is not None:
         source = ctx.get_parameter_source("db")
         if db and source is click.core.ParameterSource.COMMANDLINE:

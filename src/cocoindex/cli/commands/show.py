@@ -58,9 +58,10 @@ def command(
     app_name: str | None,
     **flags: Any,
 ) -> None:
-    """Show the stable paths of an app, the details of one path, or its target states.
+    """Show what is known about an app: its components, or one of them.
 
     STABLE_PATH is a path as shown, such as '/"files"/"a.txt"', or bare words: /files/a.txt.
+    What 'mount_each' made is below the name of its function: /process_file/a.txt.
     """
     options = Options(**flags)
     if db and app_name and stable_path is None and _is_stable_path(app_target):
@@ -138,6 +139,9 @@ def _find(shown: Shown, text: str) -> StablePath:
         return stored
 
     found = resolve_path(text, exists)
+    if found is None and not text.lstrip("/").startswith("@"):
+        # Components that mount_each made are below a symbol: their function's name.
+        found = resolve_path(f"/@{text.lstrip('/')}", exists)
     if found is None or not (found or exists(())):
         raise CliError(f"No such path: {text}. The nearest stored ancestor is {path_text(nearest)}")
     return StablePath(found)

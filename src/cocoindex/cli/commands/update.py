@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import click
 
 from cocoindex.cli import store
-from cocoindex.cli.actions import preview_json, preview_lines
+from cocoindex.cli.actions import is_change, preview_json, preview_lines
 from cocoindex.cli.ask import confirm
 from cocoindex.cli.errors import EXIT_FAILURE, EXIT_WITHHELD, QuietExit, print_error, report
 from cocoindex.cli.session import Session, call, session
@@ -108,7 +108,7 @@ def _preview(found: FoundApp, options: Options) -> int:
     if number:
         print_failures(number, first)
         return EXIT_FAILURE
-    return int(options.exit_code and bool(actions))
+    return int(options.exit_code and any(map(is_change, actions)))
 
 
 async def _result(handle: Any) -> Any:

@@ -201,6 +201,8 @@ class _Batch:
                 return
             raise
         with directory:
+            # A write that was cut short may be what is deleted now, and the last of this place.
+            sweep_once(directory)
             for action in actions:
                 self._delete(directory, parent, action)
         self._prune(max(actions, key=lambda a: a.prune), parent)

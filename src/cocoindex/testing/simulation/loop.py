@@ -1,0 +1,135 @@
+"""An event loop without threads, sockets or a real clock, whose scheduling follows a seed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+from collections.abc import Coroutine
+from contextvars import Context
+from random import Random
+from typing import Any, TypeVar
+
+from cocoindex.engine import loops
+
+T = TypeVar("T")
+
+__all__ = ["Deadlock", "Killed", "SeededLoop"]
+
+
+class Killed(BaseException):
+    """The simulated process was killed."""
+
+
+class Deadlock(AssertionError):
+    """Nothing is ready, no timer is set, and the awaited result is still missing."""
+
+
+class SeededLoop(asyncio.BaseEventLoop):
+    """Runs what is ready in an order drawn from ``seed``; timers fire without waiting.
+
+    Any interleaving that this loop produces is one that a real loop may produce, and the same
+    seed produces it again. Give asynchronous doubles of slow systems ``asyncio.sleep`` to make
+    them slow: virtual seconds cost nothing.
+    """
+
+    # BaseEventLoop keeps these; its own ``_run_once`` needs a selector, which there is none of.
+    _ready: Any
+    _scheduled: list[Any]
+    _stopping: bool
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.random = Random(seed)
+        self.is_dead = False
+        self._now = 0.0
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._now
+
+    def run(self, coro: Coroutine[Any, Any, T]) -> T:
+        """Run ``coro`` to its end.
+
+        Raises:
+            Killed: :meth:`kill` was called meanwhile.
+            Deadlock: it can't end.
+        """
+        task = self.create_task(coro)
+        task.add_done_callback(lambda _: self.stop())
+        self.run_forever()
+        if self.is_dead:
+            raise Killed
+        return task.result()
+
+    def kill(self) -> None:
+        """Stop at once: nothing that was scheduled runs any more."""
+        self.is_dead = True
+        self._stopping = True
+
+    def bury(self) -> None:
+        """Unwind what a killed (or abandoned) loop has left, so that no frame lives on."""
+        self.is_dead = True
+        for task in asyncio.all_tasks(self):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+            loops._kept.discard(task)  # noqa: SLF001 - its done callback will never run
+            _unwind(task.get_coro())
+        self._ready.clear()
+        self._scheduled.clear()
+        self.close()
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Stay silent: whoever awaits hears of an error, and the dead do not complain."""
+
+    # --- what BaseEventLoop asks of a loop -------------------------------------------------------
+
+    def _run_once(self) -> None:
+        self._fire_timers()
+        if not self._ready and not self._stopping:
+            if not self._scheduled:
+                raise Deadlock("nothing is ready and no timer is set")
+            self._now = max(self._now, self._scheduled[0]._when)
+            self._fire_timers()
+        batch = list(self._ready)
+        self._ready.clear()
+        if len(batch) > 1:
+            self.random.shuffle(batch)
+        for handle in batch:
+            if self.is_dead:
+                return
+            if not handle._cancelled:
+                handle._run()
+
+    def _fire_timers(self) -> None:
+        while self._scheduled and (
+            self._scheduled[0]._cancelled or self._scheduled[0]._when <= self._now
+        ):
+            timer = heapq.heappop(self._scheduled)
+            timer._scheduled = False
+            if not timer._cancelled:
+                self._ready.append(timer)
+
+    def call_soon_threadsafe(
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        return self.call_soon(callback, *args, context=context)
+
+    def _process_events(self, event_list: Any) -> None:
+        """There are none."""
+
+    def _write_to_self(self) -> None:
+        """There is nobody to wake."""
+
+
+def _unwind(coro: Any) -> None:
+    if coro.cr_running or coro.cr_frame is None:
+        return
+    if coro.cr_frame.f_lasti < 0:  # never started: closing it would warn
+        with contextlib.suppress(BaseException):
+            coro.throw(Killed())
+        return
+    # A ``finally`` that awaits refuses to be closed; each try gets one such block further.
+    for _ in range(20):
+        with contextlib.suppress(BaseException):
+            coro.close()
+            return

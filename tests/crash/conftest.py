@@ -1,0 +1,209 @@
+"""A world whose updates are killed or starved, and what must hold in it all the time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+ROUNDS = int(os.environ.get("COCOINDEX_CRASH_ROUNDS", "1"))
+"""How many times as long as usual the random tests of this directory go on."""
+
+LINES = 400
+
+
+def derived(text: str) -> str:
+    return f"{text}\n" * LINES + "END"
+
+
+class Forks:
+    """Updates in processes of their own; see ``forks.py``."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log.open("wb")
+        self._server = subprocess.Popen(
+            [sys.executable, HERE / "forks.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+
+    def run(self, home: Path, **plan: Any) -> dict[str, Any]:
+        server = self._server
+        assert server.stdin is not None and server.stdout is not None
+        server.stdin.write(json.dumps({"home": str(home), **plan}) + "\n")
+        server.stdin.flush()
+        answer: dict[str, Any] = json.loads(server.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        self._server.communicate()
+        self._log.close()
+
+
+class World:
+    """Sources that change, targets that must follow, and things of others in between."""
+
+    def __init__(self, home: Path, seed: int) -> None:
+        self.home = home
+        self.rng = random.Random(seed)
+        self.seed = seed
+        self.texts: dict[str, str] = {}
+        self.ever: dict[str, set[str]] = {}
+        self._edits = 0
+        for name in ("source", "rows", "out/sub"):
+            (home / name).mkdir(parents=True)
+        self._foreign = {
+            home / "out" / "FOREIGN.md": "mine",
+            home / "out" / "sub" / "FOREIGN.md": "mine too",
+            home / "rows" / "FOREIGN": "also mine",
+        }
+        for path, text in self._foreign.items():
+            path.write_text(text)
+
+    # --- the source ---
+
+    def write(self, name: str, text: str) -> None:
+        path = self.home / "source" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        self.texts[name] = text
+        self.ever.setdefault(name, set()).add(text)
+
+    def remove(self, name: str) -> None:
+        (self.home / "source" / name).unlink()
+        del self.texts[name]
+
+    def edit(self, times: int = 4) -> None:
+        """Add, change, touch, rename and delete a few source files."""
+        for _ in range(times):
+            self._edits += 1
+            kind = self.rng.choice(("add", "add", "change", "change", "touch", "rename", "delete"))
+            if kind == "add" or not self.texts:
+                folder = self.rng.choice(("", "", "sub/", "deep/er/"))
+                self.write(f"{folder}f{self.rng.randrange(12)}", f"text {self._edits}")
+                continue
+            name = self.rng.choice(sorted(self.texts))
+            if kind == "touch":
+                os.utime(self.home / "source" / name)
+                continue
+            text = self.texts[name]
+            if kind != "change":
+                self.remove(name)
+            if kind == "change":
+                self.write(name, f"text {self._edits}")
+            elif kind == "rename":
+                self.write(f"r{self._edits % 5}", text)
+
+    # --- what must hold ---
+
+    def outside(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Files of both targets, without what others put there."""
+        out = self.home / "out"
+        files = {
+            path.relative_to(out).as_posix(): path.read_text()
+            for path in out.rglob("*")
+            if path.is_file() and path not in self._foreign
+        }
+        rows = {
+            path.name: path.read_text()
+            for path in (self.home / "rows").iterdir()
+            if path not in self._foreign and not path.name.startswith("new-")
+        }
+        return files, rows
+
+    def expected(self) -> tuple[dict[str, str], dict[str, str]]:
+        files = {f"{name}.txt": derived(text) for name, text in self.texts.items()}
+        rows = {
+            name.replace("/", "%"): hashlib.sha256(text.encode()).hexdigest()
+            for name, text in self.texts.items()
+        }
+        return files, rows
+
+    def check_unharmed(self) -> None:
+        """No torn file, nothing of others touched; at any moment."""
+        for path, text in self._foreign.items():
+            assert path.read_text() == text, path
+        for name, content in self.outside()[0].items():
+            if "/.cocoindex-" in f"/{name}":
+                continue
+            text = content.partition("\n")[0]
+            assert content == derived(text), f"{name} is torn"
+            assert text in self.ever[name.removesuffix(".txt")], name
+
+    def check_died_or_ended(self, report: dict[str, Any]) -> bool:
+        """Whether the update was killed; if not, it must have ended well."""
+        self.check_unharmed()
+        died: bool = report["status"] < 0
+        if not died:
+            self.check_converged(report)
+        return died
+
+    def check_converged(self, report: dict[str, Any]) -> None:
+        """The outside is what a build from nothing would make; nothing else is left."""
+        assert report["status"] == 0 and report["error"] is None, report
+        assert report["wrong"] == []
+        self.check_unharmed()
+        files, rows = self.outside()
+        wanted_files, wanted_rows = self.expected()
+        assert sorted(files) == sorted(wanted_files)
+        assert files == wanted_files
+        assert rows == wanted_rows
+        self._check_folders()
+
+    def check_recovers(self, forks: Forks) -> None:
+        """A clean update puts everything right; one more finds nothing to do."""
+        self.check_converged(forks.run(self.home))
+        logged = self.logged()
+        again = forks.run(self.home)
+        self.check_converged(again)
+        assert again["ran"] == [] and self.logged() == logged
+
+    def _check_folders(self) -> None:
+        out = self.home / "out"
+        kept = {parent for name in self.expected()[0] for parent in (out / name).parents}
+        kept |= {parent for path in self._foreign for parent in path.parents}
+        assert [path for path in out.rglob("*") if path.is_dir() and path not in kept] == []
+
+    def logged(self) -> int:
+        log = self.home / "actions.log"
+        return log.stat().st_size if log.exists() else 0
+
+    def twin(self, home: Path) -> World:
+        """Another world with the same sources and nothing derived yet."""
+        twin = World(home, self.seed)
+        shutil.rmtree(home / "source")
+        shutil.copytree(self.home / "source", home / "source")
+        twin.texts, twin.ever = self.texts, self.ever
+        return twin
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    forks = Forks(tmp_path_factory.mktemp("forks") / "log")
+    yield forks
+    forks.close()
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> Any:
+    def make(seed: int, name: str = "home") -> World:
+        return World(tmp_path / f"{name}-{seed}", seed)
+
+    return make
+
+
+@pytest.fixture
+def rounds() -> int:
+    return ROUNDS
