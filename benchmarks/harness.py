@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -62,23 +62,49 @@ class Case:
     rounds: int = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What a worker runs: a main function, and lists that grow with what it did.
+class Tally:
+    """What a program did, so that no figure comes from work left undone.
 
-    Attributes:
-        main: the main function of the app.
-        bodies: grows by one item whenever a user function's body runs.
-        actions: grows by the size of each batch that a sink gets.
+    Lists, since appending is safe from any thread. No plain data to the engine's eyes, so a
+    function that holds one is not taken for changed when it grows.
     """
 
+    def __init__(self) -> None:
+        self._bodies: list[None] = []
+        self._batches: list[int] = []
+
+    def ran(self) -> None:
+        """A body whose runs are counted has run."""
+        self._bodies.append(None)
+
+    def applied(self, actions: int) -> None:
+        """A sink has got so many actions."""
+        self._batches.append(actions)
+
+    def figures(self) -> Figures:
+        return {
+            "bodies": len(self._bodies),
+            "batches": len(self._batches),
+            "actions": sum(self._batches),
+        }
+
+
+class Program(NamedTuple):
+    """What a worker runs: the main function of an app, and what it counts on."""
+
     main: Callable[..., Any]
-    bodies: list[int]
-    actions: list[int]
+    tally: Tally
 
 
 def _nothing(_folder: pathlib.Path, _phase: str, _size: Size) -> None:
     pass
+
+
+class Expected(NamedTuple):
+    """What a phase must have done: the same on every side."""
+
+    bodies: int
+    actions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +115,21 @@ class Workload:
         title: heading of its section; ``about`` is the text below it.
         unit: what one of ``Case.units`` is called.
         cases: the sizes to run.
-        program: makes the program; called in the worker.
-        floor: seconds for the unavoidable work alone; called in a worker of its own.
+        expect: bodies run and actions applied (see `Tally`), else the figures mean nothing.
+        floor: seconds for the unavoidable work alone, None if there is none; called in a worker.
+        program: makes the program; called in a worker.
         prepare: called before each phase, in the driver, outside the time.
         verify: called after each phase; raises when the outcome is wrong.
-        measure: replaces the worker where a whole process is what is measured.
+        measure: instead of a program, where a whole process is what is measured.
     """
 
     title: str
     about: str
     unit: str
     cases: Callable[[Scale], list[Case]]
-    program: Callable[[pathlib.Path, str, Size], Program]
-    floor: Callable[[pathlib.Path, str, Size], float]
+    expect: Callable[[str, Size], Expected]
+    floor: Callable[[pathlib.Path, str, Size], float | None]
+    program: Callable[[pathlib.Path, str, Size], Program] | None = None
     prepare: Callable[[pathlib.Path, str, Size], None] = _nothing
     verify: Callable[[pathlib.Path, str, Size], None] = _nothing
     measure: Callable[[str, pathlib.Path, str, Size], Figures] | None = None
@@ -202,10 +230,17 @@ def run_case(name: str, case: Case, side: str, python: str) -> Iterator[Sample]:
             task = {"workload": name, "folder": str(folder), "phase": phase}
             figures = call(python, {**task, "size": dict(case.size), "floor": side == FLOOR})
         if side != FLOOR:
+            _check(figures, workload.expect(phase, case.size), f"{name}, {case.title}, {phase}")
             workload.verify(folder, phase, case.size)
             figures["store"] = disk_use(store(folder))
         yield Sample(side, case.title, phase, figures)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check(figures: Figures, expected: Expected, what: str) -> None:
+    found = Expected(int(figures.get("bodies", 0)), int(figures.get("actions", 0)))
+    if found != expected:
+        raise AssertionError(f"{what}: {found}, not {expected}")
 
 
 def call(python: str, task: Mapping[str, Any]) -> Figures:
@@ -242,12 +277,13 @@ def work(task: Mapping[str, Any]) -> None:
     workload = load(task["workload"])
     where = pathlib.Path(task["folder"]), task["phase"], task["size"]
     if task["floor"]:
-        print(json.dumps({"seconds": workload.floor(*where), "memory": peak_memory()}))
+        floor = workload.floor(*where)
+        print(json.dumps({} if floor is None else {"seconds": floor}))
         return
+    assert workload.program is not None
     program = workload.program(*where)
     seconds = asyncio.run(timed(store(where[0]), program, where[1]))
-    counts = {"bodies": len(program.bodies), "actions": sum(program.actions)}
-    print(json.dumps({"seconds": seconds, "memory": peak_memory(), **counts}))
+    print(json.dumps({"seconds": seconds, "memory": peak_memory(), **program.tally.figures()}))
 
 
 async def timed(db_path: pathlib.Path, program: Program, phase: str) -> float:
@@ -289,18 +325,18 @@ class Known(NamedTuple):
     value: int
 
 
-def no_op_provider(name: str, actions: list[int]) -> Any:
+def no_op_provider(name: str, tally: Tally) -> Any:
     """A root provider of states whose sink only counts."""
     import cocoindex as coco
 
     def apply(_context: Any, batch: Sequence[int]) -> None:
-        actions.append(len(batch))
+        tally.applied(len(batch))
 
     sink = coco.TargetActionSink.from_fn(apply)
 
     class Handler:
         def reconcile(
-            self, key: int, desired: Any, previous: Iterable[Known], may_be_missing: bool, /
+            self, key: int, desired: Any, previous: Collection[Known], may_be_missing: bool, /
         ) -> Any:
             if coco.is_non_existence(desired):
                 if not previous and not may_be_missing:

@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from benchmarks import floor, harness
-from benchmarks.harness import CHANGED, COLD, UNCHANGED, Case, Program, Scale, Size
+from benchmarks.harness import CHANGED, COLD, UNCHANGED, Case, Expected, Program, Scale, Size
 
 HELPER_CHANGED = "helper changed"
 CALLS = 30
@@ -35,6 +35,11 @@ def cases(scale: Scale) -> list[Case]:
     ]
 
 
+def expect(phase: str, size: Size) -> Expected:
+    calls = size["n"] * CALLS
+    return Expected({UNCHANGED: 0, CHANGED: -(-calls // 100)}.get(phase, calls))
+
+
 def prepare(folder: pathlib.Path, phase: str, _size: Size) -> None:
     body = "number + number" if phase == HELPER_CHANGED else "number * 2"
     (folder / "bench_helper.py").write_text(HELPER.format(body=body), encoding="utf-8")
@@ -43,14 +48,15 @@ def prepare(folder: pathlib.Path, phase: str, _size: Size) -> None:
 def program(folder: pathlib.Path, phase: str, size: Size) -> Program:
     import cocoindex as coco
 
-    bodies: list[int] = []
+    tally = harness.Tally()
+    components = size["n"]
     double = _load_helper(folder).double
     # What was changed stays changed: only the helper's code is new in the last phase.
     version_phase = CHANGED if phase == HELPER_CHANGED else phase
 
     @coco.fn(memo=True)
     async def doubled(number: int) -> int:
-        bodies.append(number)
+        tally.ran()
         result: int = await double(number)
         return result
 
@@ -63,9 +69,9 @@ def program(folder: pathlib.Path, phase: str, size: Size) -> Program:
 
     @coco.fn
     async def main() -> None:
-        await coco.mount_each(component, ((number, number) for number in range(size["n"])))
+        await coco.mount_each(component, ((number, number) for number in range(components)))
 
-    return Program(main, bodies, [])
+    return Program(main, tally)
 
 
 def _load_helper(folder: pathlib.Path) -> Any:
@@ -88,6 +94,7 @@ WORKLOAD = harness.Workload(
     "the code of a function that the memoized one calls is new.",
     unit="call",
     cases=cases,
+    expect=expect,
     program=program,
     floor=bare,
     prepare=prepare,

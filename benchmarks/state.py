@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from benchmarks import floor, harness
-from benchmarks.harness import CHANGED, COLD, DROP, UNCHANGED, Case, Program, Scale, Size
+from benchmarks.harness import CHANGED, COLD, DROP, UNCHANGED, Case, Expected, Program, Scale, Size
 
 SIZES: dict[Scale, tuple[int, ...]] = {
     "full": (1_000, 10_000, 100_000),
@@ -37,28 +37,34 @@ def _case(n: int, m: int, memo: int) -> Case:
     )
 
 
+def expect(phase: str, size: Size) -> Expected:
+    everything = size["n"] * size["m"]
+    if phase == DROP:
+        return Expected(0, everything)
+    different = {COLD: size["n"], UNCHANGED: 0, CHANGED: -(-size["n"] // 100)}[phase]
+    return Expected(different if size["memo"] else size["n"], different * size["m"])
+
+
 def program(_folder: pathlib.Path, phase: str, size: Size) -> Program:
     import cocoindex as coco
 
-    bodies: list[int] = []
-    actions: list[int] = []
-    provider = harness.no_op_provider("bench/state", actions)
+    tally = harness.Tally()
+    provider = harness.no_op_provider("bench/state", tally)
+    components, states = size["n"], size["m"]
 
     @coco.fn(memo=bool(size["memo"]))
     async def component(item: tuple[int, int]) -> None:
         number, version = item
-        bodies.append(number)
-        for key in range(number * size["m"], (number + 1) * size["m"]):
+        tally.ran()
+        for key in range(number * states, (number + 1) * states):
             coco.declare_target_state(provider.target_state(key, key * 7 + version))
 
     @coco.fn
     async def main() -> None:
-        items = (
-            (number, (number, int(harness.changed(number, phase)))) for number in range(size["n"])
-        )
+        items = ((k, (k, int(harness.changed(k, phase)))) for k in range(components))
         await coco.mount_each(component, items)
 
-    return Program(main, bodies, actions)
+    return Program(main, tally)
 
 
 def bare(folder: pathlib.Path, phase: str, size: Size) -> float:
@@ -70,6 +76,7 @@ WORKLOAD = harness.Workload(
     about="N components with M target states each, behind a sink that does nothing.",
     unit="component",
     cases=cases,
+    expect=expect,
     program=program,
     floor=bare,
 )

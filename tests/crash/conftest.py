@@ -29,27 +29,41 @@ def derived(text: str) -> str:
 class Forks:
     """Updates in processes of their own; see ``forks.py``."""
 
-    def __init__(self, log: Path) -> None:
-        self._log = log.open("wb")
-        self._server = subprocess.Popen(
-            [sys.executable, HERE / "forks.py"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
+    def __init__(self, log: Path, **environment: str) -> None:
+        self._log = log
+        self._environment = {**os.environ, **environment}
+        self._server: subprocess.Popen[str] | None = None
+
+    def _start(self) -> subprocess.Popen[str]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, HERE / "forks.py"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=self._environment,
+            )
 
     def run(self, home: Path, **plan: Any) -> dict[str, Any]:
-        server = self._server
+        server, self._server = self._server or self._start(), None
         assert server.stdin is not None and server.stdout is not None
-        server.stdin.write(json.dumps({"home": str(home), **plan}) + "\n")
-        server.stdin.flush()
-        answer: dict[str, Any] = json.loads(server.stdout.readline())
+        try:
+            server.stdin.write(json.dumps({"home": str(home), **plan}) + "\n")
+            server.stdin.flush()
+            answer: dict[str, Any] = json.loads(server.stdout.readline())
+        except BaseException:  # a late answer must not be taken for that of the next plan
+            server.kill()
+            server.communicate()
+            raise
+        self._server = server
+        if answer["status"] > 0:
+            raise AssertionError(self._log.read_text())
         return answer
 
     def close(self) -> None:
-        self._server.communicate()
-        self._log.close()
+        if self._server is not None:
+            self._server.communicate()
 
 
 class World:
@@ -82,7 +96,10 @@ class World:
         self.ever.setdefault(name, set()).add(text)
 
     def remove(self, name: str) -> None:
-        (self.home / "source" / name).unlink()
+        path = self.home / "source" / name
+        path.unlink()
+        if path.parent.name.startswith("d") and not any(path.parent.iterdir()):
+            path.parent.rmdir()
         del self.texts[name]
 
     def edit(self, times: int = 4) -> None:
@@ -192,6 +209,23 @@ class World:
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     forks = Forks(tmp_path_factory.mktemp("forks") / "log")
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def store_forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """The same, able to have the store's system calls fail; needs a C compiler and Linux."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("needs Linux and a C compiler, to stand between LMDB and the system")
+    made = tmp_path_factory.mktemp("shim")
+    shim = made / "shim.so"
+    build = [compiler, "-shared", "-fPIC", "-O1", "-o", str(shim), str(HERE / "shim.c"), "-ldl"]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"the C compiler makes no shared library here: {done.stderr[:200]}")
+    forks = Forks(made / "log", LD_PRELOAD=str(shim))
     yield forks
     forks.close()
 

@@ -2,14 +2,15 @@
 
 Reads one JSON plan per line, answers with one JSON line:
 ``{"home": ..., "point": N, "signal": "SIGKILL"}`` dies at the N-th fault point,
-``{"home": ..., "call": "write", "at": N, "fault": "ENOSPC"}`` has the N-th such call fail.
+``{"home": ..., "call": "write", "at": N, "fault": "ENOSPC"}`` has the N-th such call fail;
+``{"home": ..., "store": "sync", "at": N, "errno": 5}`` the same for the store (see ``shim.c``).
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -24,28 +25,25 @@ import program  # noqa: E402 - after the traps are in place
 from cocoindex.engine import faults  # noqa: E402
 
 
-class Countdown:
-    """Ends the process at the N-th fault point."""
-
-    def __init__(self, at: int, name: str) -> None:
-        self.count = 0
-        self._at = at
-        self._name = name
-
-    def __call__(self, _point: faults.FaultPoint, _where: str) -> None:
-        self.count += 1
-        if self.count == self._at:
-            os.kill(os.getpid(), getattr(signal, self._name))
-            signal.pause()
-
-
 def carry_out(plan: dict[str, Any]) -> dict[str, Any]:
-    countdown = Countdown(plan.get("point", 0), plan.get("signal", "SIGKILL"))
+    countdown = program.Countdown(plan.get("point", 0), plan.get("signal", "SIGKILL"))
     faults.install(countdown)
+    if "store" in plan:
+        return in_trouble_with_store(plan)
     if "call" in plan:
         syscalls.trap.arm(plan["call"], plan["at"], plan["fault"])
     report = program.update(Path(plan["home"]))
     return {**report, "points": countdown.count, "calls": syscalls.trap.count}
+
+
+def in_trouble_with_store(plan: dict[str, Any]) -> dict[str, Any]:
+    """The N-th write to (or sync of) the store's file fails with an errno, or kills (0)."""
+    shim = ctypes.CDLL(None)
+    shim.crash_arm({"write": 1, "sync": 2}[plan["store"]], plan["at"], plan["errno"])
+    report = program.update(Path(plan["home"]))
+    count = shim.crash_count()
+    shim.crash_arm(0, 0, 0)
+    return {**report, "calls": count}
 
 
 def in_child(plan: dict[str, Any], answer: int) -> None:

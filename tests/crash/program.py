@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -127,7 +128,25 @@ def update(home: Path) -> dict[str, Any]:
     return {"ran": sorted(ran), "error": error, "wrong": wrong}
 
 
+class Countdown:
+    """Sends this process a signal at the N-th fault point."""
+
+    def __init__(self, at: int, name: str) -> None:
+        self.count = 0
+        self._at = at
+        self._name = name
+
+    def __call__(self, _point: faults.FaultPoint, _where: str) -> None:
+        self.count += 1
+        if self.count == self._at:
+            os.kill(os.getpid(), getattr(signal, self._name))
+            if self._name != "SIGSTOP":
+                signal.pause()
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        faults.install(Countdown(int(sys.argv[2]), sys.argv[3]))
     print("started", flush=True)
     sys.stdout.write(json.dumps(update(Path(sys.argv[1]))) + "\n")
 elif "CRASH_HOME" in os.environ:

@@ -60,6 +60,8 @@ class AppState:
         self.limiter = limiter
         self.in_flight: dict[int, InFlight] = {}
         """Components between pre-commit and commit, by id."""
+        self.takeovers = 0
+        """How often a component has changed another one's tracking entry."""
         self.root_lock = asyncio.Lock()
         self.closed = False
         self._labels: set[bytes] = set()

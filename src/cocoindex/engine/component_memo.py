@@ -20,6 +20,7 @@ from cocoindex.engine.dependencies import (
 )
 from cocoindex.engine.function_memos import labels_key
 from cocoindex.engine.rows import ComponentMemoRow
+from cocoindex.engine.scope import entered
 from cocoindex.errors import DeserializationError, SerializationError
 
 if TYPE_CHECKING:
@@ -162,7 +163,8 @@ class ComponentMemo:
             ) from error
         states = self._states
         if states is None or len(states.serialized) != len(key.state_fns):
-            states = await ask(first_checks(key.state_fns))
+            with entered(execution.scope):
+                states = await ask(first_checks(key.state_fns))
         deps = execution.frame.dependencies()
         execution.run.note_labels(labels_key(key), key)
         return rows.encode(

@@ -18,7 +18,14 @@ def declare_target_state(target_state: TargetState[Any]) -> None:
         RuntimeError: outside a component, or the container is still pending.
         ValueError: declared before in this execution.
     """
-    scope = _scope_for(target_state)
+    scope = current_or_none()
+    if (
+        scope is None
+        or type(target_state) is not TargetState
+        or target_state.provider.info is None
+        or scope.execution.is_sealed
+    ):
+        scope = _scope_for(target_state)  # says what is wrong
     scope.execution.declare(scope.frame, target_state)
 
 
@@ -43,7 +50,7 @@ def declare_target_state_with_child(
 
 
 def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
-    scope = current_or_none() or current_scope()
+    scope = current_scope()
     if type(target_state) is not TargetState:
         raise UsageTypeError(
             f"expected a TargetState (provider.target_state(key, value)), "

@@ -43,6 +43,7 @@ class Entry:
         "groups",
         "has_memos",
         "has_state",
+        "is_memoized",
         "key",
         "parent_id",
         "processor",
@@ -58,6 +59,7 @@ class Entry:
         self.key = key
         self.version = 0
         self.processor = ""
+        self.is_memoized = False
         self.has_memos = False
         self.has_state = False
         self.groups: dict[GroupKey, Group] = {}
@@ -75,6 +77,7 @@ class Entry:
         self.processor = row.processor
         self.parent_id = row.parent_id
         self.key = row.key
+        self.is_memoized = row.is_memoized
         self.has_memos = row.has_memos
         self.has_state = row.has_state
         for stored in row.groups:
@@ -88,6 +91,7 @@ class Entry:
                 self.processor,
                 self.parent_id,
                 self.key,
+                self.is_memoized,
                 self.has_memos,
                 self.has_state,
                 [

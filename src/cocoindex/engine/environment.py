@@ -15,6 +15,7 @@ from cocoindex.engine.settings import Settings
 from cocoindex.engine.sinks import Sinks
 from cocoindex.errors import UsageError, UsageValueError
 from cocoindex.state.open import open_store
+from cocoindex.state.tools.transfer import check_complete
 
 if TYPE_CHECKING:
     from cocoindex.engine.app import App
@@ -175,6 +176,7 @@ class Environment:
         if state is None:
             limiter = Limiter(app.max_inflight_components)
             section = self._store.section(app.name)
+            check_complete(section)
             state = self._app_states[app.name] = AppState(app.name, section, limiter)
         return state
 

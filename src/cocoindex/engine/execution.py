@@ -6,6 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.keys import StableKey, path_text
+from cocoindex.engine import rows
+from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import HandlerChain, MountKind
 from cocoindex.engine.frames import Frame
 from cocoindex.engine.providers import TargetStateProvider
@@ -16,7 +18,6 @@ from cocoindex.errors import UsageValueError
 if TYPE_CHECKING:
     from cocoindex.engine.function import CallKey, Function
     from cocoindex.engine.function_memos import FunctionMemos
-    from cocoindex.engine.rows import Dependencies
     from cocoindex.engine.run import Run
     from cocoindex.engine.stats import StatsGroup
     from cocoindex.engine.targets import TargetState
@@ -31,6 +32,8 @@ class Execution:
     __slots__ = (
         "__weakref__",
         "_children_idle",
+        "_entry",
+        "_entry_takeovers",
         "args",
         "call_key",
         "collects_deps",
@@ -100,6 +103,8 @@ class Execution:
         self.kept_any = False
         self.pending_children = 0
         self._children_idle: asyncio.Future[None] | None = None
+        self._entry: Entry | None = None
+        self._entry_takeovers = 0
 
     @property
     def id(self) -> int:
@@ -111,6 +116,25 @@ class Execution:
 
     def __str__(self) -> str:
         return path_text(self.path)
+
+    # --- tracking entry ------------------------------------------------------------------------
+
+    def peek_entry(self) -> Entry:
+        """The tracking entry as it is now, to look at."""
+        app = self.run.app
+        if self._entry is None or self._entry_takeovers != app.takeovers:
+            raw = None
+            if not self.place.is_fresh:
+                raw = app.section.get(rows.tracking_key(self.id))
+            self._entry = Entry(self.id, raw, self.place.parent_id, self.place.key)
+            self._entry_takeovers = app.takeovers
+        return self._entry
+
+    def take_entry(self) -> Entry:
+        """The tracking entry as it is now, to work on."""
+        entry = self.peek_entry()
+        self._entry = None
+        return entry
 
     # --- children ----------------------------------------------------------------------------
 
@@ -131,7 +155,7 @@ class Execution:
                 self._children_idle = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._children_idle)
 
-    def absorb_child(self, deps: Dependencies | None, *, failed: bool, kept_any: bool) -> None:
+    def absorb_child(self, deps: rows.Dependencies | None, *, failed: bool, kept_any: bool) -> None:
         """A mounted child has ended: its dependencies and troubles count for this component."""
         if deps is not None:
             self.frame.receive_child(deps)
@@ -164,7 +188,8 @@ class Execution:
                 f"target state {state} is already declared in this execution of {self}"
             )
         self.declarations[path] = state
-        frame.declared[path] = None
+        if frame.in_memo_call:
+            frame.declared[path] = None
         provider = state.provider
         if provider.generation is not None:
             frame.providers[provider.target_path] = provider.generation

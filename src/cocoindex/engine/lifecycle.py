@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cocoindex.core.deadline import check_cancellation
@@ -28,15 +29,17 @@ class Ready(NamedTuple):
 
 async def build(execution: Execution) -> Ready:
     """Run one build execution, or reuse its memo; raises what the component failed with."""
-    counted = False
+    stats, counted = execution.stats, False
     try:
         check_cancellation()
-        memo = ComponentMemo(execution)
-        if await _is_hit(execution, memo):
-            return Ready(memo.result(), note_hit(execution, memo))
-        memo.drop()
-        reach(FaultPoint.MEMO_DROPPED, execution)
-        execution.stats.count(execution.name, Counter.STARTS)
+        memo = None
+        if execution.function.memo or execution.peek_entry().is_memoized:
+            memo = ComponentMemo(execution)
+            if await _is_hit(execution, memo):
+                return Ready(memo.result(), note_hit(execution, memo))
+            memo.drop()
+            reach(FaultPoint.MEMO_DROPPED, execution)
+        stats.count(execution.name, Counter.STARTS)
         counted = True
         value = await _process(execution)
         await submit(execution, memo, value)
@@ -45,21 +48,18 @@ async def build(execution: Execution) -> Ready:
         return Ready(value, deps)
     except asyncio.CancelledError:
         if counted:
-            execution.stats.finish_cancelled(execution.name)
+            stats.finish_cancelled(execution.name)
         raise
     except BaseException as error:
         if not counted:
-            execution.stats.count(execution.name, Counter.STARTS)
-        execution.stats.count(execution.name, Counter.ERRORS)
+            stats.count(execution.name, Counter.STARTS)
+        stats.count(execution.name, Counter.ERRORS)
         if isinstance(error, Exception):
             execution.run.note_failure(str(execution), execution.name, error)
         raise
 
 
 async def _is_hit(execution: Execution, memo: ComponentMemo) -> bool:
-    if not execution.function.memo:
-        memo.probe()
-        return False
     token = enter(execution.scope)
     try:
         found = memo.probe()
@@ -81,26 +81,27 @@ def note_hit(execution: Execution, memo: ComponentMemo) -> rows.Dependencies:
 async def _process(execution: Execution) -> Any:
     """Run the body, then wait for everything it mounted, whether it succeeded or not."""
     reach(FaultPoint.BEFORE_BODY, execution)
+    function = execution.function
+    token = enter(execution.scope)
     try:
-        value = await _run_body(execution)
+        running = (
+            function.invoke(execution.args, execution.kwargs)
+            if function.is_async
+            else _on_worker(execution)
+        )
+        value = await running
         check_cancellation()
     finally:
+        leave(token)
         execution.is_sealed = True
         execution.frame.has_ended = True
-        await execution.children_finished()
+        if execution.pending_children:
+            await execution.children_finished()
     reach(FaultPoint.AFTER_BODY, execution)
     return value
 
 
-async def _run_body(execution: Execution) -> Any:
-    function = execution.function
-    token = enter(execution.scope)
-    try:
-        if function.is_async:
-            return await function.invoke(execution.args, execution.kwargs)
-        context = contextvars.copy_context()
-    finally:
-        leave(token)
-    return await worker_pool().submit(
-        context, lambda: function.invoke(execution.args, execution.kwargs)
-    )
+def _on_worker(execution: Execution) -> Awaitable[Any]:
+    """Run a synchronous body on a worker thread, within the current context."""
+    function, args, kwargs = execution.function, execution.args, execution.kwargs
+    return worker_pool().submit(contextvars.copy_context(), lambda: function.invoke(args, kwargs))

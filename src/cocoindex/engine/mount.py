@@ -335,7 +335,7 @@ async def _start_background(child: Execution, handle: ComponentMountHandle) -> b
     handle.started()
     parent.child_started()
     child.stats.member_started()
-    child.run.spawn(_run_background(child, handle))
+    child.run.start_task(_run_background(child, handle))
     return False
 
 
@@ -383,6 +383,7 @@ async def _run_background(child: Execution, handle: ComponentMountHandle) -> Non
         child.stats.member_finished()
         parent.child_finished()
         child.dispose()
+        run.end_task()
 
 
 async def _report(child: Execution, error: BaseException) -> BaseException | None:

@@ -14,6 +14,7 @@ from cocoindex.core.keys import (
     normalize_key,
     path_text,
 )
+from cocoindex.core.sentinels import NOT_SET
 from cocoindex.core.serde import deserialize, make_deserialize_fn
 from cocoindex.engine.generics import T1, T2, T3, Generic3, base_arguments
 from cocoindex.engine.targets import TargetHandler, TargetState, check_handler
@@ -31,13 +32,14 @@ FIRST_GENERATION: Generation = (0, 0)
 class HandlerInfo:
     """A handler with what its annotations say: how to decode records and rebuild keys."""
 
-    __slots__ = ("_decode", "_fallback", "_key_type", "handler", "reconcile")
+    __slots__ = ("_decode", "_fallback", "_key_type", "handler", "rebuilds_keys", "reconcile")
 
     def __init__(self, handler: Any) -> None:
         self.handler = handler
         self.reconcile: Callable[..., TargetReconcileOutput | None] = handler.reconcile
         types = _handler_types(type(handler))
         self._key_type = types.key
+        self.rebuilds_keys = types.key is not None
         self._decode = types.decode
         self._fallback = types.record_is_fallback
 
@@ -194,14 +196,18 @@ class TargetStateProvider(Generic3[T1, T2, T3]):
 
     # --- for users -------------------------------------------------------------------------
 
-    def target_state(self, key: Any, value: Any = None, **spec: Any) -> TargetState[T3]:
+    def target_state(
+        self, key: Any, value: Any = NOT_SET, *, spec: Any = NOT_SET
+    ) -> TargetState[T3]:
         """A target state to declare: ``key`` should look like ``value`` (also spelt ``spec``).
 
         Raises:
-            TypeError, ValueError: ``key`` is no stable key.
+            TypeError, ValueError: ``key`` is no stable key, or not exactly one value is given.
         """
-        if spec:
-            value = _spec_argument(value, spec)
+        if (value is NOT_SET) is (spec is NOT_SET):
+            raise UsageTypeError("target_state() takes a key and one value (or spec=)")
+        if value is NOT_SET:
+            value = spec
         encoded = encode_key(key)
         return TargetState(self, key if type(key) is str else normalize_key(key), encoded, value)
 
@@ -281,13 +287,6 @@ class TargetStateProvider(Generic3[T1, T2, T3]):
         provider.resolve(handler)
         self._attachments[att_type] = provider
         return provider
-
-
-def _spec_argument(value: Any, spec: dict[str, Any]) -> Any:
-    if value is not None or set(spec) != {"spec"}:
-        unexpected = ", ".join(sorted(spec.keys() - {"spec"})) or "both value and spec"
-        raise UsageTypeError(f"target_state() takes a key and one value; got {unexpected}")
-    return spec["spec"]
 
 
 def _pending_message(provider: TargetStateProvider[Any, Any, Any]) -> str:

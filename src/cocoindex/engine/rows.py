@@ -80,14 +80,17 @@ def decode_node(value: bytes) -> Node:
 
 
 State = tuple[int, bytes | None]
-"""Version and serialized tracking record; ``None`` is the ABSENT marker."""
+"""Version and serialized tracking record; ``None`` is the ABSENT marker.
+
+States are tuples all through: the garbage collector lets go of tuples of plain values, and
+there is one per target state in flight."""
 
 
 class Item(msgspec.Struct, array_like=True, gc=False):
     """One tracked target state: its key and every state the outside world may be in."""
 
     key: bytes
-    states: list[State]
+    states: tuple[State, ...]
     schema_version: int = 0
     generation: tuple[int, int] | None = None
     """Only for containers: ``(provider id, schema version)`` of their child provider."""
@@ -121,6 +124,8 @@ class TrackingRow(msgspec.Struct, array_like=True, gc=False):
     processor: str
     parent_id: int
     key: bytes
+    is_memoized: bool
+    """Whether a component memo may be stored."""
     has_memos: bool
     has_state: bool
     groups: list[ItemGroup]

@@ -42,6 +42,8 @@ _logger = logging.getLogger("cocoindex.engine")
 
 Sink = TargetActionSink[Any, Any]
 
+_ABSENT: State = (0, None)
+
 
 class SinkActions:
     """The actions of one submission for one sink, in the order in which they must arrive."""
@@ -89,7 +91,7 @@ class Submission:
         self.by_sink: list[SinkActions] = []
         self.extra_rows: list[tuple[bytes, bytes | None]] = []
         """Rows that must be written no later than the possible states."""
-        self.final: list[tuple[Group, Item, list[State]]] = []
+        self.final: list[tuple[Group, Item, tuple[State, ...]]] = []
         """States of touched items once the sinks have succeeded; empty: the item goes."""
         self.is_changed = False
         self.kept_undeclared = False
@@ -183,35 +185,51 @@ class _Planner:
     # --- declared ----------------------------------------------------------------------------
 
     def declare_all(self, declarations: Collection[TargetState[Any]]) -> None:
-        """Reconcile every declaration, in order; neighbours mostly share their provider."""
-        known: list[tuple[TargetState[Any], Group, Item | None]] = []
-        provider, group = None, None
+        """Reconcile every declaration, in order."""
+        provider: Provider | None = None
         for declaration in declarations:
-            if declaration.provider is not provider or group is None:
+            if declaration.provider is not provider:  # neighbours mostly share their provider
                 provider = declaration.provider
-                provider.require_info()
+                info = provider.require_info()
                 group = self.entry.group((provider.encoded_path, provider.provider_id))
-            known.append((declaration, group, group.items.get(declaration.encoded_key)))
-        self.takeovers.look_up([d.target_path for d, _, item in known if item is None])
-        for declaration, group, item in known:
-            self._declared(declaration, group, item)
+                schema_version = provider.schema_version
+            item = group.items.get(declaration.encoded_key)
+            if item is None:
+                item = self._claim(declaration, group, declarations)
+            else:
+                self.untouched -= 1
+            previous, missing = self.previous(info, item, schema_version, group)
+            key = info.key(declaration.key) if info.rebuilds_keys else declaration.key
+            output = info.reconcile(key, declaration.value, previous, missing)
+            if output is None:
+                self._keep(declaration, group, item)
+            else:
+                self._act(declaration, group, item, _checked(output))
 
-    def _declared(self, declaration: TargetState[Any], group: Group, item: Item | None) -> None:
-        provider = declaration.provider
-        info = provider.require_info()
-        if item is None:
-            item = self.takeovers.claim(declaration, group)
-        else:
-            self.untouched -= 1
-        previous, missing = self.previous(info, item, provider.schema_version, provider)
-        output = info.reconcile(info.key(declaration.key), declaration.value, previous, missing)
-        if output is None:
-            self._keep(declaration, group, item)
-        else:
-            self._act(declaration, group, item, _checked(output))
+    def _claim(
+        self,
+        declaration: TargetState[Any],
+        group: Group,
+        declarations: Collection[TargetState[Any]],
+    ) -> Item | None:
+        """The item of a newly declared path, if another component tracks it.
+
+        The first one looks up the owners of all new paths at once.
+        """
+        if not self.takeovers.has_looked_up:
+            entry = self.entry
+            self.takeovers.look_up(
+                [
+                    d.target_path
+                    for d in declarations
+                    if entry.find((d.provider.encoded_path, d.provider.provider_id), d.encoded_key)
+                    is None
+                ]
+            )
+        return self.takeovers.claim(declaration, group)
 
     def previous(
-        self, info: HandlerInfo, item: Item | None, schema_version: int, namespace: Provider | Group
+        self, info: HandlerInfo, item: Item | None, schema_version: int, group: Group
     ) -> tuple[list[Any], bool]:
         """``prev_records`` and ``prev_may_be_missing`` of one item."""
         if item is None:
@@ -227,9 +245,9 @@ class _Planner:
             except DeserializationError as error:
                 missing = True
                 self.run.warn_once(
-                    ("record", namespace.target_path),
+                    ("record", group.target_path),
                     "tracking records of %s can't be read any more and count as missing: %s",
-                    namespace,
+                    group,
                     error,
                 )
         return records, missing
@@ -245,9 +263,12 @@ class _Planner:
                 child.generation = item.generation
         if item is None:
             return
-        group.items[item.key] = item
-        if item.is_settled and item.schema_version == provider.schema_version:
+        states = item.states
+        settled = len(states) == 1 and states[0][1] is not None
+        if settled and item.schema_version == provider.schema_version:
+            group.items[item.key] = item
             return
+        group.items[item.key] = item
         item.schema_version = provider.schema_version
         self._settle(group, item, _deduplicated(item.states))
 
@@ -274,15 +295,16 @@ class _Planner:
             if record is None:
                 return
             self.takeovers.claim_new(declaration.target_path)
+            state: State = (version, record)
             item = Item(
                 declaration.encoded_key,
-                [(0, None), (version, record)],
+                (_ABSENT, state),
                 schema_version,
                 generation,
                 children_first,
             )
             group.items[item.key] = item
-            self._settle(group, item, [(version, record)])
+            self._settle(group, item, (state,))
             return
         if item.children_first and child is None:
             self.absent.emptied[declaration.target_path] = copy(item)
@@ -299,8 +321,9 @@ class _Planner:
         item.schema_version = schema_version
         item.generation = generation
         item.children_first = children_first
-        item.states = [*item.states, (version, record)]
-        self._settle(group, item, [] if record is None else [(version, record)])
+        state = (version, record)
+        item.states = (*item.states, state)
+        self._settle(group, item, () if record is None else (state,))
 
     def _serialized(self, record: Any, where: Callable[[], str]) -> bytes | None:
         if record is NON_EXISTENCE:
@@ -325,15 +348,13 @@ class _Planner:
             return (current[0], current[1] + 1)
         return current
 
-    def _settle(self, group: Group, item: Item, states: list[State]) -> None:
+    def _settle(self, group: Group, item: Item, states: tuple[State, ...]) -> None:
         self.submission.final.append((group, item, states))
         self.submission.is_changed = True
 
     # --- undeclared --------------------------------------------------------------------------
 
-    def undeclared(
-        self, declarations: Collection[TargetState[Any]], contained: set[bytes]
-    ) -> None:
+    def undeclared(self, declarations: Collection[TargetState[Any]], contained: set[bytes]) -> None:
         """Every other tracked item: kept if a reused memo covers it, else on its way out."""
         if not self.untouched and not contained and not self.absent.emptied:
             return
@@ -375,21 +396,21 @@ class _Planner:
             self.submission.kept_undeclared = True
             return
         if found.verdict is Verdict.FORGET or found.info is None:
-            self._settle(group, item, [])
+            self._settle(group, item, ())
             return
         info = found.info
         version = item.schema_version if found.provider is None else found.provider.schema_version
         previous, missing = self.previous(info, item, version, group)
         output = info.reconcile(info.key(decode_key(item.key)), NON_EXISTENCE, previous, missing)
         if output is None:
-            self._settle(group, item, [])
+            self._settle(group, item, ())
             return
         output = _checked(output)
         record = self._serialized(output.tracking_record, lambda: group.text_of(item.key))
         self.submission.add_action(output.sink, output.action, None)
-        next_version = self.submission.version
-        item.states = [*item.states, (next_version, record)]
-        self._settle(group, item, [] if record is None else [(next_version, record)])
+        state = (self.submission.version, record)
+        item.states = (*item.states, state)
+        self._settle(group, item, () if record is None else (state,))
 
 
 def _checked(returned: Any) -> TargetReconcileOutput[Any, Any, Any]:
@@ -413,9 +434,9 @@ def _checked(returned: Any) -> TargetReconcileOutput[Any, Any, Any]:
     return output
 
 
-def _deduplicated(states: list[State]) -> list[State]:
+def _deduplicated(states: tuple[State, ...]) -> tuple[State, ...]:
     """States without ABSENT markers and without byte-identical repetitions."""
     if len(states) == 1 and states[0][1] is not None:
         return states
     latest = {payload: version for version, payload in states if payload is not None}
-    return [(version, payload) for payload, version in latest.items()]
+    return tuple((version, payload) for payload, version in latest.items())

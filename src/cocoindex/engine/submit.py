@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.engine import rows
-from cocoindex.engine.entry import Entry
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.stats import Counter
@@ -14,6 +13,7 @@ from cocoindex.engine.tree import Guard, removal_rows
 
 if TYPE_CHECKING:
     from cocoindex.engine.component_memo import ComponentMemo
+    from cocoindex.engine.entry import Entry
     from cocoindex.engine.execution import Execution
     from cocoindex.engine.submission import Submission
     from cocoindex.state.base import Batch
@@ -24,15 +24,15 @@ MAX_PENDING_BYTES = 16 * 1024 * 1024
 """Rows that wait for the disk; beyond this, finishing components wait too."""
 
 
-async def submit(execution: Execution, memo: ComponentMemo, value: Any) -> None:
+async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -> None:
     """Bring the target states of a component that has run in step with what it declared."""
     run = execution.run
-    with_memo = await memo.encode(value)
+    with_memo = None if memo is None else await memo.encode(value)
     state_rows = [] if execution.user_state is None else execution.user_state.commit_rows()
     contained = set() if execution.memos is None else execution.memos.contained()
     submission = await prepare(
         run,
-        lambda: _entry_of(execution),
+        execution.take_entry,
         execution.declarations.values(),
         contained,
         mode="build",
@@ -43,10 +43,9 @@ async def submit(execution: Execution, memo: ComponentMemo, value: Any) -> None:
         _commit(execution, submission, state_rows)
 
     await carry_out(run, submission, commit, where=execution)
-    if submission.kept_undeclared:
+    if submission.kept_undeclared or submission.robbed_memos:
         run.undecided.add(execution.id)
-    execution.kept_any |= submission.kept_undeclared or bool(submission.robbed_memos)
-    counter = Counter.REPROCESSES if submission.entry.existed else Counter.ADDS
+        execution.kept_any = True
     if execution.place.node.has_children or execution.tree.root is not None:
         reach(FaultPoint.BEFORE_SWEEP, execution)
         await sweep(run, execution.id, execution.path, execution)
@@ -55,17 +54,10 @@ async def submit(execution: Execution, memo: ComponentMemo, value: Any) -> None:
         reach(FaultPoint.BEFORE_MEMO, execution)
         run.app.section.write([(rows.component_memo_key(execution.id), with_memo)])
         reach(FaultPoint.AFTER_MEMO, execution)
-    execution.stats.count(execution.name, counter)
+    existed = submission.entry.existed
+    execution.stats.count(execution.name, Counter.REPROCESSES if existed else Counter.ADDS)
     if run.app.section.pending_bytes > MAX_PENDING_BYTES:
         await run.app.section.flushed()
-
-
-def _entry_of(execution: Execution) -> Entry:
-    place = execution.place
-    raw = None
-    if not place.is_fresh:
-        raw = execution.run.app.section.get(rows.tracking_key(execution.id))
-    return Entry(execution.id, raw, place.parent_id, place.key)
 
 
 def _may_memoize(execution: Execution) -> bool:
@@ -88,8 +80,8 @@ def _commit(execution: Execution, submission: Submission, state_rows: Batch) -> 
     is_changed |= _commit_memos(execution, submission, batch)
     is_changed |= _commit_user_state(execution, entry, state_rows, batch)
     _commit_existence(execution, batch)
-    if entry.processor != execution.name:
-        entry.processor = execution.name
+    if (entry.processor, entry.is_memoized) != (execution.name, execution.function.memo):
+        entry.processor, entry.is_memoized = execution.name, execution.function.memo
         is_changed = True
     if is_changed:
         entry.version = submission.version

@@ -30,13 +30,22 @@ class MustWait(Exception):
 class Takeovers:
     """The claims of one submission. Nothing changes anywhere before :meth:`apply`."""
 
-    __slots__ = ("_claims", "_entry", "_owner_ids", "_owners", "_run", "_taken")
+    __slots__ = (
+        "_claims",
+        "_entry",
+        "_owner_ids",
+        "_owners",
+        "_run",
+        "_taken",
+        "has_looked_up",
+    )
 
     def __init__(self, run: Run, entry: Entry) -> None:
         self._run = run
         self._entry = entry
         self._claims: list[bytes] = []
         self._owner_ids: dict[bytes, int] = {}
+        self.has_looked_up = False
         self._owners: dict[int, Entry] = {}
         self._taken: list[tuple[int, GroupKey, bytes]] = []
 
@@ -46,8 +55,7 @@ class Takeovers:
 
     def look_up(self, target_paths: list[bytes]) -> None:
         """Read who owns these paths, all at once."""
-        if not target_paths:
-            return
+        self.has_looked_up = True
         found = self._run.app.section.get_many([rows.owner_key(path) for path in target_paths])
         for path, raw in zip(target_paths, found, strict=True):
             if raw is not None:
@@ -124,6 +132,7 @@ class Takeovers:
         """Remove what was taken from its previous owners."""
         if not self._taken:
             return
+        self._run.app.takeovers += 1
         for owner_id, group_key, item_key in self._taken:
             self._owner(owner_id).group(group_key).items.pop(item_key, None)
         for owner_id in {owner_id for owner_id, _, _ in self._taken}:
@@ -148,7 +157,7 @@ def _renumbered(item: Item) -> Item:
     """A copy with all versions 0: the old owner's numbering is unrelated to the new one's."""
     return Item(
         item.key,
-        [(0, payload) for _, payload in item.states],
+        tuple((0, payload) for _, payload in item.states),
         item.schema_version,
         item.generation,
         item.children_first,

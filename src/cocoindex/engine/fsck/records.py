@@ -46,6 +46,8 @@ def check_tracking(survey: Survey, owned: Owned) -> Iterator[Finding]:
         if row is None or len(row_key) != 9:
             yield violation("rows", f"component #{component_id}", "its tracking row can't be read")
             continue
+        if row.is_memoized:
+            survey.memoized.add(component_id)
         if row.has_memos:
             survey.with_memos.add(component_id)
         if row.has_state:
@@ -227,6 +229,14 @@ def check_component_memos(survey: Survey) -> Iterator[Finding]:
         elif component_id not in survey.nodes or component_id not in survey.entries:
             yield violation(
                 "I1", where(), "has a memo, but no records of its own", "remove it", remove
+            )
+        elif component_id not in survey.memoized:
+            yield violation(
+                "I4",
+                where(),
+                "has a memo that its tracking row does not know of, so nobody would drop it",
+                "remove it",
+                remove,
             )
 
 

@@ -29,6 +29,7 @@ class Survey:
         self.components = IdSet()
         self.tombstoned = IdSet()
         self.entries = IdSet()
+        self.memoized = IdSet()
         self.with_memos = IdSet()
         self.with_state = IdSet()
         self.unsettled = IdSet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import inspect
 from collections.abc import Coroutine
 from contextvars import Context
 from random import Random
@@ -43,6 +44,7 @@ class SeededLoop(asyncio.BaseEventLoop):
         self.random = Random(seed)
         self.is_dead = False
         self._now = 0.0
+        self._doomed: set[asyncio.Task[Any]] = set()
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
@@ -64,16 +66,21 @@ class SeededLoop(asyncio.BaseEventLoop):
 
     def kill(self) -> None:
         """Stop at once: nothing that was scheduled runs any more."""
+        self._doomed = asyncio.all_tasks(self)  # or they would vanish, with warnings
         self.is_dead = True
         self._stopping = True
 
     def bury(self) -> None:
         """Unwind what a killed (or abandoned) loop has left, so that no frame lives on."""
         self.is_dead = True
-        for task in asyncio.all_tasks(self):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
-            loops._kept.discard(task)  # noqa: SLF001 - its done callback will never run
-            _unwind(task.get_coro())
+        buried: set[asyncio.Task[Any]] = set()
+        while tasks := asyncio.all_tasks(self) - buried:  # unwinding may start new ones
+            for task in tasks:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+                loops._kept.discard(task)  # noqa: SLF001 - its done callback will never run
+                _unwind(task.get_coro())
+            buried |= tasks
+        self._doomed.clear()
         self._ready.clear()
         self._scheduled.clear()
         self.close()
@@ -122,9 +129,7 @@ class SeededLoop(asyncio.BaseEventLoop):
 
 
 def _unwind(coro: Any) -> None:
-    if coro.cr_running or coro.cr_frame is None:
-        return
-    if coro.cr_frame.f_lasti < 0:  # never started: closing it would warn
+    if inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:  # closing it would warn
         with contextlib.suppress(BaseException):
             coro.throw(Killed())
         return

@@ -1,0 +1,49 @@
+/* Preloaded: the N-th write to, or sync of, a file called "state.lmdb" fails, or kills. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum { WRITE = 1, SYNC = 2 };
+
+static int armed, at, code, count;
+
+void crash_arm(int kind, int n, int error) { count = 0; at = n; code = error; armed = kind; }
+int crash_count(void) { return count; }
+
+static int springs(int kind, int fd) {
+    char link[64], path[4096];
+    if (kind != armed) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t size = readlink(link, path, sizeof path - 1);
+    if (size < 10 || memcmp(path + size - 10, "state.lmdb", 10)) return 0;
+    if (++count != at) return 0;
+    if (!code) { kill(getpid(), SIGKILL); pause(); }
+    errno = code;
+    return 1;
+}
+
+#define REAL(name) static __typeof__(&name) real; if (!real) real = dlsym(RTLD_NEXT, #name)
+
+ssize_t write(int fd, const void *data, size_t size) {
+    REAL(write); return springs(WRITE, fd) ? -1 : real(fd, data, size);
+}
+ssize_t pwrite(int fd, const void *data, size_t size, off_t to) {
+    REAL(pwrite); return springs(WRITE, fd) ? -1 : real(fd, data, size, to);
+}
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t to) {
+    REAL(pwrite64); return springs(WRITE, fd) ? -1 : real(fd, data, size, to);
+}
+ssize_t writev(int fd, const struct iovec *data, int n) {
+    REAL(writev); return springs(WRITE, fd) ? -1 : real(fd, data, n);
+}
+ssize_t pwritev(int fd, const struct iovec *data, int n, off_t to) {
+    REAL(pwritev); return springs(WRITE, fd) ? -1 : real(fd, data, n, to);
+}
+int fsync(int fd) { REAL(fsync); return springs(SYNC, fd) ? -1 : real(fd); }
+int fdatasync(int fd) { REAL(fdatasync); return springs(SYNC, fd) ? -1 : real(fd); }

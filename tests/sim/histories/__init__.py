@@ -1,0 +1,1 @@
+"""Random histories of a simulated program, and what must hold after them."""

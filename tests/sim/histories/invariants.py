@@ -1,0 +1,171 @@
+"""What must hold of the store and the outside, judged without the engine's own readers of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cocoindex.core.keys import decode_key, decode_path, encode_key, key_segment, path_text
+from cocoindex.core.serde import deserialize
+from cocoindex.engine import rows
+from cocoindex.engine.rows import NodeKind
+from cocoindex.state.memory import MemoryDisk
+
+from histories.outside import Outside, Path, roots
+
+ROOT_KEYS = {kind: provider.keys[0] for kind, provider in roots.items()}
+
+
+class Stored:
+    """The durable rows of one app, by table."""
+
+    def __init__(self, disk: MemoryDisk, app: str) -> None:
+        self.tables: dict[str, dict[bytes, bytes]] = {}
+        for key, value in disk.rows(app).rows.items():
+            if value is not None:
+                self.tables.setdefault(chr(key[0]), {})[key[1:]] = value
+
+    def table(self, tag: str) -> dict[bytes, bytes]:
+        return self.tables.get(tag, {})
+
+    def tracking(self) -> Iterator[tuple[int, rows.TrackingRow]]:
+        for key, value in self.table("K").items():
+            yield rows.unpack_id(key), rows.decode_tracking(value)
+
+    def nodes(self) -> dict[int, tuple[int, bytes, rows.Node]]:
+        """Parent, key and node, by id."""
+        found = {}
+        for key, value in self.table("E").items():
+            node = rows.decode_node(value)
+            found[node.id] = (int.from_bytes(key[:8], "big"), key[8:], node)
+        return found
+
+
+def at_rest(disk: MemoryDisk, app: str) -> list[str]:
+    """Violations of the invariants that hold when an update has succeeded completely."""
+    stored = Stored(disk, app)
+    nodes = stored.nodes()
+    found = list(_nodes(stored, nodes))
+    items: dict[bytes, int] = {}
+    for component, row in stored.tracking():
+        found += _tracked(stored, component, row, items, nodes)
+    for path, owner in stored.table("O").items():
+        if items.get(path) != rows.unpack_id(owner):
+            found.append(f"owner row of {path.hex()} names {rows.unpack_id(owner)}, not its tracker")
+    found += [f"a tombstone is left: {key.hex()}" for key in stored.table("T")]
+    found += _memos(stored, nodes, items)
+    return found
+
+
+def _nodes(stored: Stored, nodes: dict[int, tuple[int, bytes, rows.Node]]) -> Iterator[str]:
+    if len(nodes) != len(stored.table("E")):
+        yield "two existence rows share an id"
+    for node_id, (parent, key, node) in nodes.items():
+        if not node.is_live:
+            yield f"a dead node is left: {node_id} {key!r}"
+        if parent != rows.ROOT_PARENT_ID:
+            above = nodes.get(parent)
+            if above is None:
+                yield f"node {node_id} has no parent {parent}"
+            elif not above[2].has_children:
+                yield f"node {parent} does not know of its children"
+    counter = stored.table("M").get(b"node")
+    if len(nodes) > 1 and (counter is None or max(nodes) >= rows.unpack_id(counter)):
+        yield "node ids beyond the counter"
+
+
+def _tracked(
+    stored: Stored,
+    component: int,
+    row: rows.TrackingRow,
+    items: dict[bytes, int],
+    nodes: dict[int, tuple[int, bytes, rows.Node]],
+) -> Iterator[str]:
+    place = nodes.get(component)
+    if place is None or place[2].kind != NodeKind.COMPONENT:
+        yield f"tracking entry of {component}, which is no live component"
+    elif place[:2] != (row.parent_id, row.key):
+        yield f"tracking entry of {component} says it is elsewhere"
+    for group in row.groups:
+        prefix = rows.target_path_of(group.path)
+        for item in group.items:
+            name = path_text((*decode_path(group.path), decode_key(item.key)))
+            path = prefix + key_segment(item.key)
+            if not item.is_settled:
+                yield f"{name} is unsettled at rest: {item.states}"
+            if path in items:
+                yield f"{name} is tracked twice"
+            items[path] = component
+            if rows.unpack_id(stored.table("O").get(path, b"\0" * 8)) != component:
+                yield f"{name} has no owner row"
+    prefix = rows.pack_id(component)
+    memos = any(key.startswith(prefix) for key in stored.table("F"))
+    if memos != row.has_memos:
+        yield f"component {component} is wrong about having memos"
+
+
+def _memos(
+    stored: Stored, nodes: dict[int, tuple[int, bytes, rows.Node]], items: dict[bytes, int]
+) -> Iterator[str]:
+    for tag in "CFU":
+        for key in stored.table(tag):
+            component = int.from_bytes(key[:8], "big")
+            if component not in nodes or nodes[component][2].kind != NodeKind.COMPONENT:
+                yield f"{tag} row of {component}, which is no live component"
+    for key, value in stored.table("F").items():
+        component = int.from_bytes(key[:8], "big")
+        for path in rows.decode_function_memo(value).declared:
+            if items.get(path) != component:
+                yield f"a function memo of {component} covers what that does not track"
+
+
+def at_any_time(disk: MemoryDisk, app: str, outside: Outside) -> list[str]:
+    """Violations of what holds at every instant, also right after a kill (§E4.8)."""
+    stored = Stored(disk, app)
+    owners = stored.table("O")
+    found = []
+    for path in outside.ours():
+        if not any(target_path(path[:end]) in owners for end in range(2, len(path) + 1)):
+            found.append(f"{'/'.join(path)} exists outside, but nothing tracks it")
+    nodes = stored.nodes()
+    rows_path = rows.target_path_of(_encoded((ROOT_KEYS["rows"],)))
+    for component, row in stored.tracking():
+        if component not in nodes:
+            found.append(f"tracking entry of {component} without an existence row")
+        for group in row.groups:
+            if rows.target_path_of(group.path) == rows_path:
+                found += _believed(component, group, owners, outside)
+    return found
+
+
+def _believed(
+    component: int, group: rows.ItemGroup, owners: dict[bytes, bytes], outside: Outside
+) -> Iterator[str]:
+    prefix = rows.target_path_of(group.path)
+    for item in group.items:
+        owner = owners.get(prefix + key_segment(item.key))
+        if not item.is_settled or owner is None or rows.unpack_id(owner) != component:
+            continue
+        key = decode_key(item.key)
+        believed = deserialize(item.records[0], str, source="record")
+        if outside.rows.get(("rows", str(key))) != believed:
+            found = outside.rows.get(("rows", str(key)))
+            yield f"rows/{key} is believed to be {believed}, but is {found}"
+
+
+def target_path(path: Path) -> bytes:
+    keys = [ROOT_KEYS[path[0]]]
+    for part in path[1:]:
+        keys.append(_symbol(part) if part.startswith("@") else part)
+    return b"".join(key_segment(encode_key(key)) for key in keys)
+
+
+def _symbol(part: str) -> object:
+    from cocoindex import Symbol
+
+    return Symbol(part[1:])
+
+
+def _encoded(keys: tuple[object, ...]) -> bytes:
+    from cocoindex.core.keys import encode_path
+
+    return encode_path(keys)
