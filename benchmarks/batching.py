@@ -55,7 +55,8 @@ def program(_folder: pathlib.Path, phase: str, size: Size) -> Program:
 
 
 def bare(folder: pathlib.Path, phase: str, size: Size) -> float:
-    return floor.bare_loop(folder, phase, size["n"] * size["calls"], 0, memo=True)
+    work = floor.Work(size["n"] * size["calls"], 0, memo=True)
+    return floor.bare_loop(folder, phase, work)
 
 
 WORKLOAD = harness.Workload(

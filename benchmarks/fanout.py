@@ -74,7 +74,7 @@ def program(_folder: pathlib.Path, phase: str, size: Size) -> Program:
 
 def bare(folder: pathlib.Path, phase: str, size: Size) -> float:
     leaves = size["a"] * size["b"] * size["c"]
-    return floor.bare_loop(folder, phase, leaves, 1, memo=False)
+    return floor.bare_loop(folder, phase, floor.Work(leaves, 1, memo=False))
 
 
 WORKLOAD = harness.Workload(

@@ -1,7 +1,9 @@
 """The unavoidable work alone: hash, reconcile, encode, one durable write, one sink call.
 
-A bare loop over what a workload declares, with the libraries that the engine stands on. Nothing of
-the engine runs: no tree, no tasks, no ownership, no recovery.
+A bare loop over what a workload declares, with the libraries that the engine stands on, and with
+the rows that any engine of this kind needs: an entry per component with its fingerprint and what
+is known of its target states, and per target state the component that owns it. Nothing of the
+engine runs: no tree, no tasks, no recovery.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ import contextlib
 import hashlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from benchmarks.harness import COLD, DROP, changed, store
+
+ENTRY, OWNER = b"c", b"o"
 
 Row = tuple[bytes, bytes]
 Sink = Callable[[Sequence[int]], object]
@@ -21,83 +25,83 @@ Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
 
 
+class Output(NamedTuple):
+    """What reconciling one target state gives: see `TargetReconcileOutput`."""
+
+    action: int
+    record: int
+
+
+class Work(NamedTuple):
+    """What to do: ``components`` with ``states`` target states each.
+
+    With ``memo``, a component whose arguments are the same isn't looked into.
+    """
+
+    components: int
+    states: int
+    memo: bool
+
+
 def no_sink(_actions: Sequence[int]) -> None:
     pass
 
 
-def bare_loop(
-    folder: pathlib.Path,
-    phase: str,
-    components: int,
-    states: int,
-    *,
-    memo: bool,
-    sink: Sink = no_sink,
-) -> float:
-    """Seconds for ``components`` with ``states`` target states each.
-
-    With ``memo`` a component whose arguments are the same isn't looked into.
-    """
+def bare_loop(folder: pathlib.Path, phase: str, work: Work, sink: Sink = no_sink) -> float:
+    """Seconds for one phase."""
     with database(folder) as opened:
         import msgspec  # before the clock starts, and never in the peer's interpreter
 
-        codec = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode
+        encode, decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode
         start = time.perf_counter()
         if phase == DROP:
-            actions = _drop(opened, *codec)
+            actions = _drop(opened, decode)
         else:
-            actions = _update(opened, *codec, phase, components, states, memo)
+            stored = {} if phase == COLD else dict(rows(opened, ENTRY))
+            changes, actions = _update(work, phase, stored, encode, decode)
+            write(opened, changes)
         if actions:
             sink(actions)
         return time.perf_counter() - start
 
 
 def _update(
-    database: Any,
-    encode: Encode,
-    decode: Decode,
-    phase: str,
-    components: int,
-    states: int,
-    memo: bool,
-) -> list[int]:
-    stored = {} if phase == COLD else dict(rows(database))
-    entries: list[Row] = []
+    work: Work, phase: str, stored: Mapping[bytes, bytes], encode: Encode, decode: Decode
+) -> tuple[list[Row], list[int]]:
+    """The rows to write and the actions to hand out."""
+    changes: list[Row] = []
     actions: list[int] = []
-    for number in range(components):
+    for number in range(work.components):
         version = int(changed(number, phase))
         arguments = hashlib.blake2b(encode((number, version)), digest_size=16).digest()
-        key = number.to_bytes(8, "big")
+        key = ENTRY + number.to_bytes(8, "big")
         entry = stored.get(key)
         # An array of two and a binary of 16 bytes: the digest is at a fixed place.
         same = entry is not None and entry[3:19] == arguments
-        if same and memo:
+        if same and work.memo:
             continue
         known = dict(decode(entry)[1]) if entry is not None else {}
-        wanted = _reconcile(number, states, version, known, actions)
-        if wanted is not None or not same:
-            entries.append((key, encode((arguments, wanted or ()))))
-    write(database, entries)
-    return actions
+        records = []
+        for target in range(number * work.states, (number + 1) * work.states):
+            value = target * 7 + version
+            output = _reconcile(target, value, known.get(target))
+            if output is not None:
+                actions.append(output.action)
+                if target not in known:
+                    changes.append((OWNER + target.to_bytes(8, "big"), key))
+            records.append((target, value))
+        entry_now = encode((arguments, records))
+        if entry_now != entry:
+            changes.append((key, entry_now))
+    return changes, actions
 
 
-def _reconcile(
-    number: int, states: int, version: int, known: dict[int, int], actions: list[int]
-) -> list[tuple[int, int]] | None:
-    """The entry to write, or None when nothing differs."""
-    differs = False
-    wanted: list[tuple[int, int]] = []
-    for key in range(number * states, (number + 1) * states):
-        value = key * 7 + version
-        wanted.append((key, value))
-        if known.get(key) != value:
-            differs = True
-            actions.append(key)
-    return wanted if differs else None
+def _reconcile(key: int, desired: int, previous: int | None) -> Output | None:
+    return None if previous == desired else Output(key, desired)
 
 
-def _drop(database: Any, _encode: Encode, decode: Decode) -> list[int]:
-    actions = [key for _, entry in rows(database) for key, _ in decode(entry)[1]]
+def _drop(database: Any, decode: Decode) -> list[int]:
+    actions = [key for _, entry in rows(database, ENTRY) for key, _ in decode(entry)[1]]
     with database.begin(write=True) as transaction:
         transaction.drop(database.open_db(txn=transaction), delete=False)
     return actions
@@ -109,19 +113,23 @@ def database(folder: pathlib.Path) -> Iterator[Any]:
 
     place = store(folder)
     place.mkdir(parents=True, exist_ok=True)
-    with lmdb.open(str(place), map_size=2**30) as database:
-        yield database
+    with lmdb.open(str(place), map_size=2**30) as opened:
+        yield opened
 
 
-def rows(database: Any) -> list[Row]:
-    with database.begin() as transaction:
-        return list(transaction.cursor())
+def rows(database: Any, prefix: bytes = b"") -> Iterator[Row]:
+    with database.begin() as transaction, transaction.cursor() as cursor:
+        if cursor.set_range(prefix):
+            for row in cursor:
+                if not row[0].startswith(prefix):
+                    return
+                yield row
 
 
 def write(database: Any, changes: Sequence[Row], gone: Sequence[bytes] = ()) -> None:
     """One transaction, on disk when it returns."""
     if changes or gone:
         with database.begin(write=True) as transaction, transaction.cursor() as cursor:
-            cursor.putmulti(changes)
+            cursor.putmulti(sorted(changes))
             for key in gone:
                 transaction.delete(key)

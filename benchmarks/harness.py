@@ -177,7 +177,9 @@ def peer_interpreter() -> str:
     if not python.exists():
         note(f"making {PEER_VENV} with {PEER} ...")
         subprocess.run([sys.executable, "-m", "venv", PEER_VENV], check=True)
-    probe = subprocess.run([python, "-c", "import cocoindex"], capture_output=True, check=False)
+    probe = subprocess.run(
+        [python, "-c", "import cocoindex"], env=environment(), capture_output=True, check=False
+    )
     if probe.returncode:
         subprocess.run([python, "-m", "pip", "install", "--quiet", PEER], check=True)
     return str(python)
@@ -219,9 +221,7 @@ def interleave(
 def run_case(name: str, case: Case, side: str, python: str) -> Iterator[Sample]:
     """All phases of one case, one process each."""
     workload = load(name)
-    folder = WORK / f"{name}-{side}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder = fresh_folder(f"{name}-{side}")
     for phase in case.phases:
         workload.prepare(folder, phase, case.size)
         if workload.measure is not None and side != FLOOR:
@@ -235,6 +235,13 @@ def run_case(name: str, case: Case, side: str, python: str) -> Iterator[Sample]:
             figures["store"] = disk_use(store(folder))
         yield Sample(side, case.title, phase, figures)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def fresh_folder(name: str) -> pathlib.Path:
+    folder = WORK / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _check(figures: Figures, expected: Expected, what: str) -> None:

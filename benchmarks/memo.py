@@ -85,7 +85,7 @@ def _load_helper(folder: pathlib.Path) -> Any:
 
 def bare(folder: pathlib.Path, phase: str, size: Size) -> float:
     again = COLD if phase == HELPER_CHANGED else phase
-    return floor.bare_loop(folder, again, size["n"] * CALLS, 0, memo=True)
+    return floor.bare_loop(folder, again, floor.Work(size["n"] * CALLS, 0, memo=True))
 
 
 WORKLOAD = harness.Workload(

@@ -56,7 +56,7 @@ def publish(name: str, cases: Sequence[Case], samples: Sequence[Sample], *, writ
 def section(workload: harness.Workload, cases: Sequence[Case], samples: Sequence[Sample]) -> str:
     rounds = max(_count(samples, case) for case in cases)
     fewer = {case.title: _count(samples, case) for case in cases if _count(samples, case) < rounds}
-    medians = f"Medians of {rounds} rounds"
+    medians = f"Medians of {rounds} round{'s' * (rounds != 1)}"
     medians += "".join(f", of {count} for {title}" for title, count in fewer.items())
     parts = [
         workload.about,
@@ -87,7 +87,7 @@ def times(cases: Sequence[Case], samples: Sequence[Sample]) -> str:
                     _number(ours / floor) if ours and floor else NONE,
                 )
             )
-    return table(TIMES, lines)
+    return table(TIMES, lines, names=2)
 
 
 def sizes(cases: Sequence[Case], samples: Sequence[Sample]) -> str:
@@ -108,11 +108,12 @@ def sizes(cases: Sequence[Case], samples: Sequence[Sample]) -> str:
                     _reach(case.store_reach),
                 )
             )
-    return table(SIZES, lines) if lines else ""
+    return table(SIZES, lines, names=1) if lines else ""
 
 
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---:"] * len(head)
+def table(head: Sequence[str], lines: Sequence[Sequence[str]], names: int) -> str:
+    """A Markdown table whose first columns are names and the others numbers."""
+    rule = ["---"] * names + ["---:"] * (len(head) - names)
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
 
 

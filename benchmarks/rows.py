@@ -133,7 +133,7 @@ def bare(folder: pathlib.Path, phase: str, size: Size) -> float:
 
     many = size["n"] > 1
     components, states = (size["n"], size["m"]) if many else (size["m"], 1)
-    return floor.bare_loop(folder, phase, components, states, memo=many, sink=sink)
+    return floor.bare_loop(folder, phase, floor.Work(components, states, memo=many), sink)
 
 
 WORKLOAD = harness.Workload(

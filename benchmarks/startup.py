@@ -80,11 +80,12 @@ def bare(folder: pathlib.Path, phase: str, size: Size) -> float | None:
     """An interpreter that does nothing, and the look at what is stored."""
     if phase == IMPORT:
         return None
-    floor.bare_loop(folder, COLD, size["n"], 0, memo=True)
+    work = floor.Work(size["n"], 0, memo=True)
+    floor.bare_loop(folder, COLD, work)
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", "pass"], check=True)
     interpreter = time.perf_counter() - start
-    return interpreter + floor.bare_loop(folder, UNCHANGED, size["n"], 0, memo=True)
+    return interpreter + floor.bare_loop(folder, UNCHANGED, work)
 
 
 WORKLOAD = harness.Workload(

@@ -12,6 +12,7 @@ SIZES: dict[Scale, tuple[int, ...]] = {
     "quick": (1_000,),
     "tiny": (100,),
 }
+NO_MEMO_SIZE: dict[Scale, int] = {"full": 10_000, "quick": 1_000, "tiny": 10}
 REACH = {
     0: {COLD: 10.0, UNCHANGED: 15.0, CHANGED: 12.0},
     10: {COLD: 8.0, UNCHANGED: 12.0, CHANGED: 10.0, DROP: 8.0},
@@ -20,7 +21,7 @@ REACH = {
 
 def cases(scale: Scale) -> list[Case]:
     memoized = [_case(n, m, memo=1) for m in (0, 10) for n in SIZES[scale]]
-    return [*memoized, *(_case(SIZES[scale][-1] // 10, m, memo=0) for m in (0, 10))]
+    return [*memoized, *(_case(NO_MEMO_SIZE[scale], m, memo=0) for m in (0, 10))]
 
 
 def _case(n: int, m: int, memo: int) -> Case:
@@ -68,7 +69,8 @@ def program(_folder: pathlib.Path, phase: str, size: Size) -> Program:
 
 
 def bare(folder: pathlib.Path, phase: str, size: Size) -> float:
-    return floor.bare_loop(folder, phase, size["n"], size["m"], memo=bool(size["memo"]))
+    work = floor.Work(size["n"], size["m"], memo=bool(size["memo"]))
+    return floor.bare_loop(folder, phase, work)
 
 
 WORKLOAD = harness.Workload(

@@ -59,6 +59,7 @@ def test_the_plan_is_data_too() -> None:
         ],
         "total": 2,
         "by_verb": {"create": 1},
+        "withheld": [],
     }
 
 

@@ -155,3 +155,15 @@ def test_a_log_line_is_followed_by_the_users_traceback(user_module: ModuleType) 
     lines = _Formatter().format(record).splitlines()
     assert lines[0].endswith("failed: 'mine'")
     assert (lines[1], lines[-1]) == ("Traceback (most recent call last):", "KeyError: 'mine'")
+
+
+def test_generated_methods_are_not_the_users(user_module: ModuleType) -> None:
+    from dataclasses import make_dataclass
+
+    def refuse(_: object) -> None:
+        raise UsageValueError("no")
+
+    checked = make_dataclass("checked", [("x", int)], namespace={"__post_init__": refuse})
+    shown = errors.user_traceback(caught(lambda: user_module.passes_on(lambda: checked(1))))
+    assert shown is not None
+    assert "<string>" not in shown

@@ -25,6 +25,8 @@ def lifespan(builder):
 @coco.fn
 async def sleeper():
     print("sleeping", flush=True)
+    if pathlib.Path("awake").exists():
+        return
     await asyncio.Event().wait()
 
 @coco.fn
@@ -158,6 +160,9 @@ def test_a_second_process_is_told_who_runs_the_app(running: Any, project: Any) -
 
 
 def test_dropping_an_app_that_runs_says_so_and_nothing_else(running: Any, project: Any) -> None:
+    project.write("awake", "")
+    assert project.run("update", "main.py:sleeping").returncode == 0
+    project.root.joinpath("awake").unlink()
     first = running("sleeping", "main.py:sleeping")
     done = project.run("drop", "main.py:sleeping", "-f", "-q")
     assert done.returncode == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from cocoindex.cli import targets
+from cocoindex.cli import ask, targets
 from cocoindex.cli.errors import CliError
 from cocoindex.cli.targets import AppTarget, FoundApp, FoundEnv, choose, parse_app_target
 
@@ -51,6 +52,34 @@ def test_the_only_app_is_chosen_without_a_name() -> None:
 def test_several_apps_without_a_name_are_listed() -> None:
     with pytest.raises(CliError, match=r"Multiple apps found in 'm': A, B\. Please specify which "):
         choose(AppTarget("m"), [env("default", "A", "B")])
+
+
+@pytest.mark.parametrize(("answer", "name"), [("2", "B"), ("A", "A")])
+def test_at_a_terminal_one_of_several_apps_is_picked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: str, name: str
+) -> None:
+    monkeypatch.setattr(ask, "can_ask", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{answer}\n"))
+    assert choose(AppTarget("m"), [env("default", "A", "B")]).name == name
+    assert capsys.readouterr().err == (
+        "Several apps are in 'm':\n  1. A\n  2. B\nNumber or name [1-2]: "
+    )
+
+
+def test_an_answer_that_is_no_app_is_told_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask, "can_ask", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("3\n"))
+    with pytest.raises(CliError, match="Multiple apps found in 'm': A, B"):
+        choose(AppTarget("m"), [env("default", "A", "B")])
+
+
+def test_apps_of_one_name_are_told_apart_by_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ask, "can_ask", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("A@beta\n"))
+    assert choose(AppTarget("m"), [env("alpha", "A"), env("beta", "A")]).env_name == "beta"
+    assert "1. A@alpha\n  2. A@beta\n" in capsys.readouterr().err
 
 
 def test_no_app_at_all_says_how_to_make_one() -> None:

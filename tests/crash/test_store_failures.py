@@ -75,6 +75,7 @@ def test_a_full_disk_fails_updates_until_there_is_room_again(small_disk, make_wo
     world.write("first", "text")
     world.check_recovers(forks)
     ballast = small_disk / "ballast"
+    failed = 0
     for size in (1600, 2000, 2200, 2400, 2500, 2600, 2700):
         ballast.write_bytes(bytes(size << 10))
         for number in range(200):
@@ -87,8 +88,10 @@ def test_a_full_disk_fails_updates_until_there_is_room_again(small_disk, make_wo
         report = forks.run(world.home)
         world.check_unharmed()
         if report["error"] is not None:
+            failed += 1
             assert "No space left" in report["error"] or "no space left" in report["error"]
         ballast.unlink()
         for name in [name for name in world.texts if name.startswith("many")]:
             world.remove(name)
         world.check_recovers(forks)
+    assert failed

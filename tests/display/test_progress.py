@@ -6,6 +6,7 @@ import asyncio
 import io
 import logging
 import re
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -188,7 +189,7 @@ async def test_the_error_of_the_run_comes_after_the_last_block() -> None:
     assert "(terminated)" in out.getvalue()
 
 
-def test_nothing_of_rich_is_needed_without_a_terminal(run_python: Callable[..., Any]) -> None:
+def test_nothing_of_rich_is_needed_without_a_terminal() -> None:
     code = (
         "import sys; sys.modules['rich'] = None\n"
         "import asyncio, io\n"
@@ -200,7 +201,9 @@ def test_nothing_of_rich_is_needed_without_a_terminal(run_python: Callable[..., 
         "        yield\n"
         "asyncio.run(display(H()))\n"
     )
-    done = run_python("-c", code)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout.startswith("[Stats] (terminated)")
 
 

@@ -1,4 +1,4 @@
-"""What README, docs and examples show is run, or at least looked up: §P, so that it can't rot."""
+"""What README, docs and examples show is run, or at least looked up, so that it can't rot."""
 
 from __future__ import annotations
 
@@ -58,6 +58,12 @@ def updated(folder: Path, *args: str, **env: str) -> str:
     done = cocoindex(folder, "update", "main.py", *args, **env)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
+
+
+def rewrite(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def stamps(folder: Path) -> dict[str, int]:
@@ -147,9 +153,7 @@ def test_the_first_program_does_what_the_quickstart_says(examples: Path) -> None
     assert counts() == "2 unchanged"
     (notes / "trees.md").touch()
     assert counts() == "2 unchanged"
-    program.write_text(
-        program.read_text().replace("    text = await", "    # why\n    text = await")
-    )
+    rewrite(program, "    text = await", "    # why\n    text = await")
     assert counts() == "2 unchanged"
     assert stamps(pages) == before
     (notes / "trees.md").write_text("A birch.")
@@ -160,7 +164,7 @@ def test_the_first_program_does_what_the_quickstart_says(examples: Path) -> None
     (notes / "trees.md").unlink()
     assert counts() == "1 deleted, 2 unchanged"
     assert set(stamps(pages)) == {"lakes.txt", "rivers.txt"}
-    program.write_text(program.read_text().replace("} words\\n", "} words.\\n"))
+    rewrite(program, "} words\\n", "} words.\\n")
     assert counts() == "2 reprocessed"
     (pages / "lakes.txt").write_text("by hand")
     assert counts() == "2 unchanged"
@@ -172,7 +176,7 @@ def test_the_first_program_does_what_the_quickstart_says(examples: Path) -> None
     shutil.rmtree(hello / ".state")
     assert counts() == "2 added"
     mount_each = "    await coco.mount_each(publish, notes.items(), pages)\n"
-    program.write_text(program.read_text().replace(mount_each, ""))
+    rewrite(program, mount_each, "")
     assert counts() == "2 deleted"
     assert stamps(pages) == {}
 
@@ -202,18 +206,14 @@ def test_the_target_of_the_tutorial_works(examples: Path) -> None:
         rows()
 
 
+EMBEDDED = "[[3.0], [5.0], [5.0], [3.0], [5.0]]\n4\n"
+BATCHES = "embedding ['the']\nembedding ['quick', 'brown', 'fox']\nembedding ['jumps']\n"
+FAILED = ["""/@import_row/"two" (import_row): invalid literal for int() with base 10: 'two'"""]
+
 FIRST_AND_SECOND_RUN = {
-    "batching": (
-        "embedding ['the']\nembedding ['quick', 'brown', 'fox']\nembedding ['jumps']\n"
-        "[[3.0], [5.0], [5.0], [3.0], [5.0]]\n4\n",
-        "[[3.0], [5.0], [5.0], [3.0], [5.0]]\n4\n",
-    ),
+    "batching": (BATCHES + EMBEDDED, EMBEDDED),
     "deadlines": ("no answer in time\n", "no answer in time\n"),
-    "handlers": (
-        '1\n3\nfailed: [\'/@import_row/"two" (import_row): invalid literal for int() with '
-        "base 10: \\'two\\'']\n",
-        None,
-    ),
+    "handlers": (f"1\n3\nfailed: {FAILED}\n", None),
     "guard": ("publishing a\npublishing b\npublishing c\n", None),
     "memo_keys": ("summarizing ids.py\n", ""),
     "stats": ("converting a.png\nconverting b.png\n2 of 2\n", "2 of 2\n"),

@@ -337,3 +337,31 @@ class TestOrder:
         assert len(texts) == 1
         assert '/"a"' in texts[0]
         assert '/"b"' in texts[0]
+
+
+@pytest.mark.parametrize("name", ["mount", "use_mount", "mount_each", "mount_target"])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+async def test_a_mount_that_is_never_awaited_fails_the_component_and_deletes_nothing(
+    bench, table, name
+):
+    async def child(key):
+        table.declare(key, 1)
+
+    async def good():
+        await coco.mount_each(sub("rows"), child, [("a", "a"), ("b", "b")])
+
+    async def forgetful():
+        arguments = {
+            "mount": (sub("x"), child, "a"),
+            "use_mount": (sub("x"), child, "a"),
+            "mount_each": (sub("rows"), child, [("a", "a"), ("b", "b")]),
+            "mount_target": (table.provider.target_state("t", 1),),
+        }
+        getattr(coco, name)(*arguments[name])
+
+    await bench.run(good)
+    table.take()
+    with pytest.raises(RuntimeError, match=f"await coco.{name}"):
+        await bench.run(forgetful)
+    assert table.rows == {"a": 1, "b": 1}
+    assert table.take() == []

@@ -44,12 +44,24 @@ def is_change(action: Any) -> bool:
     return said is None or said.verb != "keep"
 
 
-def preview_lines(actions: Sequence[Any]) -> Iterator[str]:
-    """The plan as text: described actions by target, then the others, then totals."""
+Withheld = tuple[str, int, int]
+"""Where the deletion guard withholds removals, how many, and how many children there were."""
+
+
+def preview_lines(actions: Sequence[Any], withheld: Sequence[Withheld] = ()) -> Iterator[str]:
+    """The plan as text: described actions by target, the others, totals, withheld removals."""
     yield "Preview: planned target actions"
-    if not actions:
+    if actions:
+        yield from _action_lines(actions)
+    else:
         yield "  No target actions planned."
-        return
+    if withheld:
+        yield "Withheld by the deletion guard (--allow-deletes approves):"
+        for path, removed, had in withheld:
+            yield f"  removal of {removed} of {had} children below {redact(path)}"
+
+
+def _action_lines(actions: Sequence[Any]) -> Iterator[str]:
     described, others = _split(actions)
     for target, group in described.items():
         yield f"  {redact(target)}:"
@@ -85,7 +97,7 @@ def _totals(described: Mapping[str, Sequence[Described]], others: Sequence[Any])
     return f"Total: {number} action{'s' * (number != 1)}{tail}"
 
 
-def preview_json(actions: Sequence[Any]) -> dict[str, Any]:
+def preview_json(actions: Sequence[Any], withheld: Sequence[Withheld] = ()) -> dict[str, Any]:
     """The plan as data."""
     described, _ = _split(actions)
     verbs = Counter(action.verb for group in described.values() for action in group)
@@ -93,6 +105,10 @@ def preview_json(actions: Sequence[Any]) -> dict[str, Any]:
         "actions": [_action_json(action) for action in actions],
         "total": len(actions),
         "by_verb": dict(verbs),
+        "withheld": [
+            {"path": redact(path), "removed": removed, "had": had}
+            for path, removed, had in withheld
+        ],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import click
@@ -35,6 +36,25 @@ def _no_answer() -> NoReturn:
         raise click.Abort
     print("Aborted!", file=sys.stderr)
     raise CliError("there is no terminal to ask on; use -f to go on without the question.")
+
+
+def can_ask() -> bool:
+    """Whether somebody sits at a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def pick(question: str, options: Sequence[str]) -> int | None:
+    """Ask on stderr which of ``options`` is meant; its index, or None if the answer is none.
+
+    Raises like :func:`confirm`.
+    """
+    listed = (f"  {number}. {option}" for number, option in enumerate(options, 1))
+    print("\n".join([question, *listed]), file=sys.stderr)
+    answer = _answer(f"Number or name [1-{len(options)}]: ")
+    if answer in options:
+        return options.index(answer)
+    number = int(answer) if answer.isdecimal() else 0
+    return number - 1 if 1 <= number <= len(options) else None
 
 
 def ask_yes_no(question: str) -> bool:

@@ -34,13 +34,17 @@ class QuietExit(Exception):
         self.exit_code = exit_code
 
 
+_GENERATED = "<string>"
+"""The file of methods that dataclasses and NamedTuples generate: there is no line to show."""
+
+
 @cache
 def _foreign_roots() -> tuple[str, ...]:
     """Folders whose code is not the user's: ours, the standard library, installed packages."""
     package = str(Path(__file__).resolve().parents[1])
     paths = sysconfig.get_paths()
     installed = (paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return (package, *installed, "<frozen ")
+    return (package, *installed, "<frozen ", _GENERATED)
 
 
 @cache
@@ -81,7 +85,8 @@ def _kept(frames: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSumma
     ours = frames[-1].filename.startswith(_own_root())
     # Where we raise, what stands between the user's call and us is our way of doing it.
     shown = frames[users[0] : users[-1] + 1 if ours else None]
-    return [frame for frame in shown if not frame.filename.startswith(_own_root())]
+    hidden = (_own_root(), _GENERATED)
+    return [frame for frame in shown if not frame.filename.startswith(hidden)]
 
 
 def user_traceback(error: BaseException) -> str | None:

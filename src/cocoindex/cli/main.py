@@ -33,7 +33,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 class _Commands(click.Group):
     """Loads a sub-command when it is used."""
 
-    _NAMES = ("init", "ls", "show", "update", "drop")
+    _NAMES = ("init", "ls", "show", "update", "drop", "state")
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
         return list(self._NAMES)

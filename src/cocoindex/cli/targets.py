@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from cocoindex.cli import ask
 from cocoindex.cli.errors import CliError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _env_order(found: FoundEnv) -> tuple[bool, str]:
 
 
 def choose(target: AppTarget, envs: Sequence[FoundEnv]) -> FoundApp:
-    """The one app that ``target`` names.
+    """The one app that ``target`` names; asks at a terminal if it names none of several.
 
     Raises:
         CliError: none or several fit; the message lists what there is.
@@ -157,6 +158,9 @@ def choose(target: AppTarget, envs: Sequence[FoundEnv]) -> FoundApp:
     if len(matches) == 1:
         return matches[0]
     if target.name is None and not exact:
+        picked = _picked(target, matches)
+        if picked is not None:
+            return picked
         raise CliError(
             f"Multiple apps found in '{target.module}': {_listed(matches)}. Please specify which "
             "app to use with ':app_name' syntax."
@@ -166,6 +170,16 @@ def choose(target: AppTarget, envs: Sequence[FoundEnv]) -> FoundApp:
         f"{', '.join(app.env_name for app in matches)}. Please specify environment with "
         "':app_name@env_name' syntax."
     )
+
+
+def _picked(target: AppTarget, matches: Sequence[FoundApp]) -> FoundApp | None:
+    if not ask.can_ask():
+        return None
+    names = [app.name for app in matches]
+    if len(set(names)) < len(names):
+        names = [f"{app.name}@{app.env_name}" for app in matches]
+    index = ask.pick(f"Several apps are in '{target.module}':", names)
+    return None if index is None else matches[index]
 
 
 def _matches(

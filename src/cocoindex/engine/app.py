@@ -291,6 +291,11 @@ class Operation(Generic[R]):
             return 0, []
         return self._run.failure_count, list(self._run.failures)
 
+    @property
+    def withheld(self) -> list[tuple[str, int, int]]:
+        """Removals that the deletion guard has withheld so far: path, removed, had."""
+        return [] if self._run is None else list(self._run.withheld)
+
     # --- running ---------------------------------------------------------------------------------
 
     _environment: Environment | None = None

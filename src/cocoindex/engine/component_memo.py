@@ -11,9 +11,12 @@ from cocoindex.engine import rows
 from cocoindex.engine.dependencies import (
     StateAnswers,
     StateCheck,
+    answers_now,
+    answers_of,
     are_current,
     argument_checks,
     ask,
+    call_all,
     context_checks,
     context_states,
     first_checks,
@@ -41,10 +44,13 @@ class Probe(Enum):
 class ComponentMemo:
     """Probe and storage of one execution's component memo."""
 
-    __slots__ = ("_execution", "_raw", "_row", "_states")
+    __slots__ = ("_execution", "_outcomes", "_raw", "_row", "_states", "found")
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
+        self.found: Probe | None = None
+        """What the probe has said, once it was made."""
+        self._outcomes: list[Any] | None = None
         self._raw: bytes | None = None
         self._row: ComponentMemoRow | None = None
         self._states: StateAnswers | None = None
@@ -55,9 +61,16 @@ class ComponentMemo:
         return self._row.deps
 
     def probe(self) -> Probe:
-        """Compare call, code, context and providers with what is stored (no user code but
-        memo keys runs).
+        """Compare call, code, context, providers and states with what is stored.
+
+        ``ASK`` is left only where a state function has to be awaited.
         """
+        self.found = self._probe()
+        if self.found is Probe.ASK:
+            self.found = self.ask_now()
+        return self.found
+
+    def _probe(self) -> Probe:
         execution = self._execution
         self._raw = raw = self._stored()
         if not execution.function.memo:
@@ -90,20 +103,33 @@ class ComponentMemo:
             *context_checks(self._execution.run, row.context_states),
         ]
 
-    async def ask(self) -> bool:
-        """Let the state functions decide; remember changed states."""
-        row, key = self._row, self._execution.call_key
-        assert row is not None
+    def ask_now(self) -> Probe:
+        """Let the state functions decide, unless one of them has to be awaited."""
+        assert self._row is not None
+        self._outcomes = call_all(self._checks(self._row))
+        answers = answers_now(self._outcomes)
+        return Probe.ASK if answers is None else self._decide(self._row, answers)
+
+    async def ask(self) -> Probe:
+        """Let the state functions decide (those already called are not called again)."""
+        assert self._row is not None
+        outcomes, self._outcomes = self._outcomes, None
+        if outcomes is None:
+            outcomes = call_all(self._checks(self._row))
+        return self._decide(self._row, await answers_of(outcomes))
+
+    def _decide(self, row: ComponentMemoRow, answers: StateAnswers) -> Probe:
+        """Accept the stored memo if every answer is valid; remember changed states."""
+        key = self._execution.call_key
         assert key is not None
-        answers = await ask(self._checks(row))
         count = len(key.state_fns)
         if not answers.all_valid or len(row.states) != count:
             self._states = StateAnswers(answers.outcomes[:count], answers.serialized[:count])
-            return False
+            return Probe.MISS
         old = row.states + [state for _, states in row.context_states for state in states]
         if old != answers.serialized:
             self._write_states(row, answers.serialized)
-        return True
+        return Probe.HIT
 
     def _write_states(self, row: ComponentMemoRow, serialized: list[bytes]) -> None:
         count = len(row.states)

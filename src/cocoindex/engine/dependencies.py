@@ -107,14 +107,30 @@ def _answers(outcomes: list[Any]) -> StateAnswers:
     return StateAnswers(typed, [serialize(outcome.state) for outcome in typed])
 
 
+def call_all(checks: Sequence[StateCheck]) -> list[Any]:
+    """Call every state function, once; some outcomes may have to be awaited."""
+    return [_call(check) for check in checks]
+
+
+def answers_now(outcomes: list[Any]) -> StateAnswers | None:
+    """The answers, if none has to be awaited."""
+    if any(inspect.isawaitable(outcome) for outcome in outcomes):
+        return None
+    return _answers(outcomes)
+
+
+async def answers_of(outcomes: list[Any]) -> StateAnswers:
+    """The answers, awaited together where they have to be."""
+    waiting = [outcome for outcome in outcomes if inspect.isawaitable(outcome)]
+    if waiting:
+        awaited = iter(await asyncio.gather(*waiting))
+        outcomes = [next(awaited) if inspect.isawaitable(o) else o for o in outcomes]
+    return _answers(outcomes)
+
+
 async def ask(checks: Sequence[StateCheck]) -> StateAnswers:
     """Call every state function; awaitable outcomes are awaited."""
-    if not checks:
-        return NO_ANSWERS
-    outcomes = [_call(check) for check in checks]
-    waiting = [outcome for outcome in outcomes if inspect.isawaitable(outcome)]
-    awaited = iter(await asyncio.gather(*waiting))
-    return _answers([next(awaited) if inspect.isawaitable(o) else o for o in outcomes])
+    return await answers_of(call_all(checks)) if checks else NO_ANSWERS
 
 
 def ask_now(checks: Sequence[StateCheck]) -> StateAnswers:
@@ -123,7 +139,7 @@ def ask_now(checks: Sequence[StateCheck]) -> StateAnswers:
     Raises:
         RuntimeError: a state function is async and a loop is running in this thread.
     """
-    outcomes = [_call(check) for check in checks]
+    outcomes = call_all(checks)
     return _answers([_finish(o) if inspect.isawaitable(o) else o for o in outcomes])
 
 

@@ -13,9 +13,10 @@ from cocoindex.engine.frames import Frame
 from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.scope import ComponentContext
 from cocoindex.engine.tree import MountTree, Place
-from cocoindex.errors import UsageValueError
+from cocoindex.errors import UsageError, UsageValueError
 
 if TYPE_CHECKING:
+    from cocoindex.engine.component_memo import ComponentMemo
     from cocoindex.engine.function import CallKey, Function
     from cocoindex.engine.function_memos import FunctionMemos
     from cocoindex.engine.run import Run
@@ -46,6 +47,7 @@ class Execution:
         "is_sealed",
         "kept_any",
         "kwargs",
+        "memo",
         "memos",
         "mount_kind",
         "parent",
@@ -56,7 +58,9 @@ class Execution:
         "scope",
         "stats",
         "subtree_failed",
+        "task",
         "tree",
+        "unawaited_mounts",
         "user_state",
     )
 
@@ -94,14 +98,19 @@ class Execution:
         self.scope = ComponentContext(self, self.frame, (), handlers, stats)
         self.declarations: dict[bytes, TargetState[Any]] = {}
         self.tree = MountTree(run.app, place)
+        self.memo: ComponentMemo | None = None
+        """The component memo, if it was probed before the execution started."""
         self.memos: FunctionMemos | None = None
         self.user_state: UserState | None = None
         self.call_key: CallKey | None = None
+        self.task: asyncio.Task[Any] | None = None
         self.has_permit = False
         self.is_sealed = False
         self.subtree_failed = False
         self.kept_any = False
         self.pending_children = 0
+        self.unawaited_mounts: dict[object, str] = {}
+        """Names of mount functions that were called, but not awaited yet."""
         self._children_idle: asyncio.Future[None] | None = None
         self._entry: Entry | None = None
         self._entry_takeovers = 0
@@ -136,6 +145,18 @@ class Execution:
         self._entry = None
         return entry
 
+    def check_mounts_awaited(self) -> None:
+        """Raise if the body has called a mount function and forgotten to await it.
+
+        Raises:
+            RuntimeError: nothing was mounted there, which would look like deletions.
+        """
+        for name in self.unawaited_mounts.values():
+            raise UsageError(
+                f"{self.name} at {self} called coco.{name}(...) without awaiting it, so nothing "
+                f"was mounted: write 'await coco.{name}(...)'"
+            )
+
     # --- children ----------------------------------------------------------------------------
 
     def child_started(self) -> None:
@@ -166,7 +187,7 @@ class Execution:
         """Let go of everything at the end, so that nothing waits for the cycle collector."""
         self.args, self.kwargs = (), {}
         self.declarations = {}
-        self.memos = self.user_state = self.call_key = None
+        self.memo = self.memos = self.user_state = self.call_key = self.task = None
         del self.scope
 
     def release_permit(self) -> None:

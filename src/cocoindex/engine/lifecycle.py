@@ -34,7 +34,7 @@ async def build(execution: Execution) -> Ready:
         check_cancellation()
         memo = None
         if execution.function.memo or execution.peek_entry().is_memoized:
-            memo = ComponentMemo(execution)
+            memo = execution.memo or ComponentMemo(execution)
             if await _is_hit(execution, memo):
                 return Ready(memo.result(), note_hit(execution, memo))
             memo.drop()
@@ -62,9 +62,9 @@ async def build(execution: Execution) -> Ready:
 async def _is_hit(execution: Execution, memo: ComponentMemo) -> bool:
     token = enter(execution.scope)
     try:
-        found = memo.probe()
+        found = memo.found or memo.probe()
         if found is Probe.ASK:
-            found = Probe.HIT if await memo.ask() else Probe.MISS
+            found = await memo.ask()
     finally:
         leave(token)
     return found is Probe.HIT and memo.is_readable()
@@ -91,6 +91,7 @@ async def _process(execution: Execution) -> Any:
         )
         value = await running
         check_cancellation()
+        execution.check_mounts_awaited()
     finally:
         leave(token)
         execution.is_sealed = True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
 from cocoindex.core.introspect import subpath_name
@@ -30,6 +31,9 @@ from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
 if TYPE_CHECKING:
     from cocoindex.engine.providers import TargetStateProvider
     from cocoindex.engine.targets import TargetState
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MOUNT_TARGET = Symbol("cocoindex/mount_target")
 
@@ -76,9 +80,35 @@ class ComponentMountHandle:
             self._idle = None
 
 
+def _noticed(
+    mount_function: Callable[P, Coroutine[Any, Any, R]],
+) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Let the calling component notice a mount that is never awaited.
+
+    Nothing would be mounted then, and what was mounted before would be deleted.
+    """
+
+    async def awaited(execution: Execution, coro: Coroutine[Any, Any, R], call: object) -> R:
+        execution.unawaited_mounts.pop(call, None)
+        return await coro
+
+    @functools.wraps(mount_function)
+    def mount_call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        coro = mount_function(*args, **kwargs)
+        scope = current_or_none()
+        if scope is None:
+            return coro
+        call = object()
+        scope.execution.unawaited_mounts[call] = mount_function.__name__
+        return awaited(scope.execution, coro, call)
+
+    return mount_call
+
+
 # --- public functions ----------------------------------------------------------------------------
 
 
+@_noticed
 async def mount(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     """``mount([subpath,] processor_fn, *args, **kwargs)``: run a component in the background.
 
@@ -97,6 +127,7 @@ async def mount(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     return handle
 
 
+@_noticed
 async def use_mount(*arguments: Any, **kwargs: Any) -> Any:
     """``use_mount([subpath,] processor_fn, *args, **kwargs)``: run a component, return its value.
 
@@ -111,6 +142,7 @@ async def use_mount(*arguments: Any, **kwargs: Any) -> Any:
     return await _run_foreground(child)
 
 
+@_noticed
 async def mount_target(target_state: TargetState[Any]) -> TargetStateProvider[Any, Any, Any]:
     """Mount a container target state in a component of its own; returns its child provider."""
     scope = _mounting_scope()
@@ -123,6 +155,7 @@ async def mount_target(target_state: TargetState[Any]) -> TargetStateProvider[An
     return provider
 
 
+@_noticed
 async def mount_each(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     """``mount_each([subpath,] fn, items, *args, **kwargs)``: one component per item.
 
@@ -335,21 +368,23 @@ async def _start_background(child: Execution, handle: ComponentMountHandle) -> b
     handle.started()
     parent.child_started()
     child.stats.member_started()
-    child.run.start_task(_run_background(child, handle))
+    child.task = child.run.start_task(_run_background(child, handle))
     return False
 
 
 def _reuse_now(child: Execution, parent: Execution) -> bool:
-    """Reuse the child's memo without a task, if no state function has to be asked."""
+    """Reuse the child's memo without a task, if no state function has to be awaited."""
     memo = ComponentMemo(child)
     token = enter(child.scope)
     try:
-        if memo.probe() is not Probe.HIT:
-            return False
+        found = memo.probe()
     except Exception:  # noqa: BLE001 - found again, and reported, by the child's own execution
         return False
     finally:
         leave(token)
+    if found is not Probe.HIT:
+        child.memo = memo
+        return False
     deps = note_hit(child, memo)
     parent.absorb_child(deps if parent.collects_deps else None, failed=False, kept_any=False)
     child.dispose()
@@ -382,8 +417,9 @@ async def _run_background(child: Execution, handle: ComponentMountHandle) -> Non
         handle.finished(unhandled)
         child.stats.member_finished()
         parent.child_finished()
+        if child.task is not None:
+            run.end_task(child.task)
         child.dispose()
-        run.end_task()
 
 
 async def _report(child: Execution, error: BaseException) -> BaseException | None:

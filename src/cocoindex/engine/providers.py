@@ -173,6 +173,7 @@ class TargetStateProvider(Generic3[T1, T2, T3]):
 
     __slots__ = (
         "_attachments",
+        "_text",
         "_unresolved",
         "encoded_path",
         "generation",
@@ -188,6 +189,7 @@ class TargetStateProvider(Generic3[T1, T2, T3]):
     target_path: bytes
     generation: Generation | None
     info: HandlerInfo | None
+    _text: str
     _unresolved: str
     _attachments: dict[str, TargetStateProvider[Any, Any, Any]]
 
@@ -231,7 +233,9 @@ class TargetStateProvider(Generic3[T1, T2, T3]):
 
     @property
     def memo_key(self) -> str:
-        text = path_text(self.keys)
+        text = self._text
+        if not text:
+            text = self._text = path_text(self.keys)
         if self.generation is not None:
             text += f"[{self.generation[0]},{self.generation[1]}]"
         return text
@@ -316,6 +320,7 @@ def make_provider(
     provider.parent = parent
     provider.generation = generation
     provider.info = None
+    provider._text = ""
     provider._unresolved = ""
     provider._attachments = {}
     provider.keys = (key,) if parent is None else (*parent.keys, key)

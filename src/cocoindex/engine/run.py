@@ -191,8 +191,8 @@ class Run:
         return task
 
     def start_task(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Like :meth:`spawn`, for a ``coro`` that ends with :meth:`end_task`: this saves each
-        component a callback, and with it a turn of the loop.
+        """Like :meth:`spawn`, for a ``coro`` at whose end :meth:`end_task` is called: this saves
+        each component a callback, and with it a turn of the loop.
         """
         task = asyncio.get_running_loop().create_task(coro)
         self._tasks.add(task)
@@ -200,10 +200,8 @@ class Run:
             task.cancel()
         return task
 
-    def end_task(self) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.discard(task)
+    def end_task(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
 
     def cancel(self, cause: BaseException) -> None:
         """Cancel everything that runs; ``cause`` is what the caller of the run gets."""

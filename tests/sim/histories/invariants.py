@@ -9,7 +9,6 @@ from cocoindex.core.serde import deserialize
 from cocoindex.engine import rows
 from cocoindex.engine.rows import NodeKind
 from cocoindex.state.memory import MemoryDisk
-
 from histories.outside import Outside, Path, roots
 
 ROOT_KEYS = {kind: provider.keys[0] for kind, provider in roots.items()}
@@ -146,7 +145,7 @@ def _believed(
         if not item.is_settled or owner is None or rows.unpack_id(owner) != component:
             continue
         key = decode_key(item.key)
-        believed = deserialize(item.records[0], str, source="record")
+        believed = deserialize(item.records[0], str)
         if outside.rows.get(("rows", str(key))) != believed:
             found = outside.rows.get(("rows", str(key)))
             yield f"rows/{key} is believed to be {believed}, but is {found}"

@@ -241,7 +241,7 @@ class Containers:
 def _container_change(desired: str, prev: Collection[str], missing: bool) -> tuple[str, Any]:
     if not prev:
         return "create", None
-    shape = desired.split("|")[0]
+    shape = desired.split("|", maxsplit=1)[0]
     if any(record.split("|")[0] != shape for record in prev):
         return "replace", "destructive"
     if any(record != desired for record in prev):

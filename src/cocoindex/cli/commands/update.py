@@ -97,13 +97,17 @@ def _say(options: Options, line: str) -> None:
 
 
 def _preview(found: FoundApp, options: Options) -> int:
-    handle = found.app.update(preview=True, full_reprocess=options.full_reprocess)
+    handle = found.app.update(
+        preview=True,
+        full_reprocess=options.full_reprocess,
+        allow_deletes=options.allow_deletes,
+    )
     with prints_to_stderr(options.as_json):
         actions = call(_result(handle))
     if options.as_json:
-        print(json.dumps(preview_json(actions), indent=2, ensure_ascii=False))
+        print(json.dumps(preview_json(actions, handle.withheld), indent=2, ensure_ascii=False))
     elif not options.quiet:
-        print("\n".join(preview_lines(actions)))
+        print("\n".join(preview_lines(actions, handle.withheld)))
     number, first = handle.failures
     if number:
         print_failures(number, first)

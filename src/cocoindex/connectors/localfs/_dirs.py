@@ -16,7 +16,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol, Self
 
-__all__ = ["HAS_DIR_FDS", "Dir", "enter", "open_below", "open_root", "os_error"]
+__all__ = [
+    "HAS_DIR_FDS",
+    "READ_FILE",
+    "Dir",
+    "enter",
+    "open_below",
+    "open_root",
+    "os_error",
+    "regular",
+]
 
 HAS_DIR_FDS: Final = (
     hasattr(os, "O_DIRECTORY")
@@ -27,7 +36,12 @@ HAS_DIR_FDS: Final = (
 _CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0)
 _BINARY: Final = getattr(os, "O_BINARY", 0)
 _NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+READ_FILE: Final = os.O_RDONLY | _CLOEXEC | _BINARY | getattr(os, "O_NONBLOCK", 0)
+"""For what was a regular file a moment ago: a FIFO swapped in since must not block the open."""
 _ENTER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _CLOEXEC
+
+
+_NOTHING: Final = frozenset({errno.ENOENT, errno.ENAMETOOLONG})
 
 
 class Dir(Protocol):
@@ -68,6 +82,12 @@ class Dir(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
+def _nothing(error: OSError) -> None:
+    """Nothing can have a name that is too long; else such a name could never be given up."""
+    if error.errno not in _NOTHING:
+        raise error
+
+
 class _Closing:
     __slots__ = ()
 
@@ -100,8 +120,8 @@ class FdDir(_Closing):
     def lstat(self, name: str) -> os.stat_result | None:
         try:
             return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
+        except OSError as e:
+            return _nothing(e)
 
     def identity(self) -> tuple[int, int]:
         found = os.fstat(self._fd)
@@ -170,8 +190,8 @@ class PathDir(_Closing):
     def lstat(self, name: str) -> os.stat_result | None:
         try:
             return os.lstat(self._at(name))
-        except FileNotFoundError:
-            return None
+        except OSError as e:
+            return _nothing(e)
 
     def identity(self) -> tuple[int, int]:
         found = os.stat(self.path)
@@ -241,6 +261,14 @@ def open_below(root: str, relative: str, flags: int = os.O_RDONLY) -> int:
             return directory.open_file(name, flags | _BINARY)
         except OSError as e:
             raise with_path(e, directory, name) from e
+
+
+def regular(fd: int, path: str) -> int:
+    """``fd`` if it is open on a regular file; else it is closed and ``OSError`` raised."""
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise os_error(errno.EINVAL, path, "it was a regular file when it was listed, and is none now")
 
 
 def os_error(code: int, path: str, hint: str = "") -> OSError:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from cocoindex.connectors.localfs._dirs import Dir, os_error
+from cocoindex.connectors.localfs._dirs import READ_FILE, Dir, os_error, regular
 from cocoindex.connectors.localfs._entries import EntryAction
 from cocoindex.connectors.localfs._temp import remove_leftovers, temp_name
 
@@ -105,7 +105,8 @@ def _check_spelling(directory: Dir, name: str) -> None:
 def _has_content(directory: Dir, name: str, status: os.stat_result, content: bytes) -> bool:
     if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):
         return False
-    with open(directory.open_file(name, os.O_RDONLY), "rb") as file:
+    fd = regular(directory.open_file(name, READ_FILE), f"{directory.path}/{name}")
+    with open(fd, "rb") as file:
         return file.read() == content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import PurePath
@@ -9,7 +10,7 @@ from typing import Final
 
 from cocoindex.errors import UsageTypeError, UsageValueError
 
-__all__ = ["normalize", "parent_of"]
+__all__ = ["normalize", "parent_of", "unusable"]
 
 _RESERVED: Final = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?")
 _FORBIDDEN: Final = re.compile(r'[<>:"|?*\x00-\x1f]')
@@ -28,8 +29,8 @@ def normalize(name: str | PurePath, *, windows: bool = sys.platform == "win32") 
         text = name.replace("\\", "/") if windows else name
     else:
         raise UsageTypeError(f"a file name must be a str or a path, not {type(name).__name__}")
-    if "\0" in text:
-        raise _refused(name, "contains a NUL character")
+    if why := unusable(text):
+        raise _refused(name, why)
     if windows and re.match("[A-Za-z]:", text):
         raise _refused(name, "has a drive letter")
     if text.startswith("/"):
@@ -43,6 +44,17 @@ def normalize(name: str | PurePath, *, windows: bool = sys.platform == "win32") 
         for part in parts:
             _check_windows(name, part)
     return "/".join(parts)
+
+
+def unusable(text: str) -> str | None:
+    """Why no path can have this text, if so."""
+    if "\0" in text:
+        return "contains a NUL character"
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as e:
+        return f"contains {e.object[e.start]!r}, which the system can't encode"
+    return None
 
 
 def parent_of(path: str) -> str:

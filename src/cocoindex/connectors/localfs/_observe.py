@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Hashable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
-from cocoindex.connectors.localfs._dirs import AnyDir, enter
+from cocoindex.connectors.localfs._dirs import READ_FILE, AnyDir, enter, regular
 from cocoindex.connectors.localfs._entries import (
     DEFAULTS,
     EntryRecord,
@@ -119,7 +119,8 @@ def _record(
 
 def _hash(directory: AnyDir, name: str) -> bytes:
     digest = blake2b(digest_size=FINGERPRINT_SIZE)
-    with open(directory.open_file(name, os.O_RDONLY), "rb", buffering=0) as file:
+    fd = regular(directory.open_file(name, READ_FILE), f"{directory.path}/{name}")
+    with open(fd, "rb", buffering=0) as file:
         for block in _blocks(file.read):
             digest.update(block)
     return digest.digest()

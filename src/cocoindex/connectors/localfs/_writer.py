@@ -31,11 +31,11 @@ __all__ = ["apply_actions"]
 
 T = TypeVar("T")
 
-_WORKERS: Final = 32
+_WORKERS: Final = 16
 # Without waiting for the disk, more threads only take turns at the interpreter.
 _WORKERS_UNSYNCED: Final = 8
 _PER_TASK: Final = 16
-_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 _Group = tuple[Tree, str, list[EntryAction]]
 

@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 
 import cocoindex as coco
 from cocoindex.connectorkits.sources import Unlisted
-from cocoindex.connectors.localfs._dirs import open_below
+from cocoindex.connectors.localfs._dirs import READ_FILE, open_below, regular
 from cocoindex.connectors.localfs._hops import in_thread
 from cocoindex.connectors.localfs._scan import Found, Scan, ScanOptions
 from cocoindex.connectors.localfs.path import FilePath, to_file_path
@@ -97,8 +97,8 @@ class File(FileLike[Path]):
         if origin is None:
             return partial(_open_path, str(self._file_path.resolve()))
         if origin.confined:
-            return partial(open_below, origin.root, self._relative)
-        return partial(_open_path, f"{origin.root}/{self._relative}")
+            return partial(_open_confined, origin.root, self._relative)
+        return partial(_open_listed, f"{origin.root}/{self._relative}")
 
     async def _fetch_metadata(self) -> FileMetadata:
         found = await in_thread(partial(_stat_open, self._opener()))
@@ -151,6 +151,14 @@ class _LocalReader:
 
 def _open_path(path: str) -> int:
     return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+
+
+def _open_listed(path: str) -> int:
+    return regular(os.open(path, READ_FILE), path)
+
+
+def _open_confined(root: str, relative: str) -> int:
+    return regular(open_below(root, relative, READ_FILE), f"{root}/{relative}")
 
 
 def _stat_open(opener: _Opener) -> os.stat_result:

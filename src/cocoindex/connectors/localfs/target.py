@@ -17,7 +17,7 @@ from cocoindex.connectors.localfs._entries import (
     make_options,
 )
 from cocoindex.connectors.localfs._handlers import EntryHandler, RootHandler
-from cocoindex.connectors.localfs._names import normalize
+from cocoindex.connectors.localfs._names import normalize, unusable
 from cocoindex.connectors.localfs.path import FilePath, to_file_path
 from cocoindex.errors import UsageTypeError, UsageValueError
 
@@ -182,8 +182,8 @@ def declare_file(
 def _root_key(path: FilePath) -> tuple[RootKey, str | None]:
     """The tracked key, and where it leads if that depends on the working directory."""
     text = path.as_posix()
-    if "\0" in text:
-        raise UsageValueError(f"path {text!r} contains a NUL character")
+    if why := unusable(text):
+        raise UsageValueError(f"path {text!r} {why}")
     key = RootKey(None if path.base_dir is None else path.base_dir.key, text)
     if not is_relative_without_base(key):
         return key, None

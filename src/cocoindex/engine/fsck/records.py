@@ -319,7 +319,7 @@ def _identity_findings(
             "I5",
             survey.path_of(component_id),
             f"remembers id {value}, but the next one given out is {survey.sequence_limit}",
-            "raise the sequence",
+            "raise the sequence above the ids that are remembered",
             partial(repair.raise_sequence, UNNAMED, value + 1),
         )
 

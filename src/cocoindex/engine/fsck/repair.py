@@ -165,8 +165,12 @@ def adopt_orphan(component_id: int, section: Section) -> Batch:
     row = _tracking(section, component_id)
     if row is None:
         return []
+    if component_id == rows.ROOT_ID:
+        return reattach(component_id, section)
     survey = _Reader(section)
     place = (row.parent_id, row.key)
+    if (node := _node(section, *place)) is not None and node.id == component_id:
+        return []  # mended meanwhile
     reachable = rows.ROOT_ID in survey.lineage(component_id, row.parent_id)
     if not reachable or not row.key or section.get(rows.existence_key(*place)) is not None:
         place = _lost_place(component_id)
@@ -194,11 +198,30 @@ def reattach(node_id: int, section: Section) -> Batch:
     if place is not None:
         node = _node(section, *place)
         return [] if node is None else _stand(section, place, node)
-    if not _has_children(section, node_id):
+    if node_id != rows.ROOT_ID and not _has_children(section, node_id):
         return [(rows.node_key(node_id), None)]
+    place = _free_place(section, node_id)
+    if place is not None:
+        is_component = section.get(rows.tracking_key(node_id)) is not None
+        kind = NodeKind.COMPONENT if is_component else NodeKind.DIRECTORY
+        return [
+            *_stand(section, place, Node(kind, node_id, True)),
+            *_forget_memos(section, node_id, place[0]),
+        ]
     lost = _lost_place(node_id)
     dead = Node(NodeKind.DEAD_COMPONENT, node_id, True)
     return [*_stand(section, lost, dead), *_tombstone(section, node_id, *lost)]
+
+
+def _free_place(section: Section, node_id: int) -> tuple[int, bytes] | None:
+    """Where a node without existence row stood, if nothing else stands there now."""
+    if node_id == rows.ROOT_ID:
+        return rows.ROOT_PARENT_ID, b""
+    place = _Reader(section).place_of(node_id)
+    if place is None or not place[1] or not rows.ROOT_ID <= place[0] < node_id:
+        return None
+    is_reachable = rows.ROOT_ID in _Reader(section).lineage(node_id, place[0])
+    return place if is_reachable and _node(section, *place) is None else None
 
 
 def _lost_place(node_id: int) -> tuple[int, bytes]:
