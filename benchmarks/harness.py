@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -36,6 +36,7 @@ COLD, UNCHANGED, CHANGED, DROP = "cold", "unchanged", "1% changed", "drop"
 Scale = Literal["full", "quick", "tiny"]
 Figures = dict[str, float]
 Size = Mapping[str, int]
+Timed = Coroutine[Any, Any, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +280,8 @@ def store(folder: pathlib.Path) -> pathlib.Path:
     return folder / "store"
 
 
-def work(task: Mapping[str, Any]) -> None:
-    """Do one phase and print its figures."""
+def work(task: Mapping[str, Any], run: Callable[[Timed], float] = asyncio.run) -> None:
+    """Do one phase and print its figures; ``run`` runs the timed part."""
     workload = load(task["workload"])
     where = pathlib.Path(task["folder"]), task["phase"], task["size"]
     if task["floor"]:
@@ -289,7 +290,7 @@ def work(task: Mapping[str, Any]) -> None:
         return
     assert workload.program is not None
     program = workload.program(*where)
-    seconds = asyncio.run(timed(store(where[0]), program, where[1]))
+    seconds = run(timed(store(where[0]), program, where[1]))
     print(json.dumps({"seconds": seconds, "memory": peak_memory(), **program.tally.figures()}))
 
 

@@ -12,6 +12,7 @@ proportions, no counts.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import collections
 import cProfile
 import json
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmarks import harness
 from benchmarks.harness import Case
@@ -37,7 +38,7 @@ def main() -> None:
     options = _arguments().parse_args()
     if options.worker:
         task = json.loads(options.worker)
-        profiled(lambda: harness.work(task), task["units"], options.top)
+        harness.work(task, lambda timed: profiled(timed, task["units"], options.top))
         return
     case, task = make_ready(options)
     command = [sys.executable, "-m"]
@@ -86,20 +87,21 @@ def make_ready(options: argparse.Namespace) -> tuple[Case, dict[str, object]]:
 # --- tracing -------------------------------------------------------------------------------
 
 
-def profiled(run: Callable[[], None], units: int, top: int) -> None:
-    """Run under one profiler per thread, then print."""
+def profiled(timed: harness.Timed, units: int, top: int) -> float:
+    """Run under one profiler per thread, then print; the seconds it took."""
     workers: list[cProfile.Profile] = []
     if PER_THREAD:
         _profile_new_threads(workers)
     own = cProfile.Profile()
     own.enable()
-    run()
+    seconds = asyncio.run(timed)
     own.disable()
     for profile in workers:  # pools keep their threads
         profile.disable()
     _print("loop thread" if PER_THREAD else "all threads", [own], units, top)
     if workers:
         _print(f"{len(workers)} worker threads", workers, units, top)
+    return seconds
 
 
 def _profile_new_threads(into: list[cProfile.Profile]) -> None:

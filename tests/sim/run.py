@@ -10,6 +10,7 @@ import time
 from collections import Counter
 
 from histories.history import Divergence, History, quiet, steps_of
+from histories.shrink import as_text, fails, from_text, shrink
 
 
 def run_seed(seed: int):
@@ -18,7 +19,7 @@ def run_seed(seed: int):
         return seed, History().run(steps), None
     except Divergence as divergence:
         return seed, None, str(divergence)
-    except Exception as error:
+    except BaseException as error:  # a worker must say which seed it was
         return seed, None, f"{type(error).__name__}: {error}"
 
 
@@ -26,18 +27,31 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seed", type=int, help="shrink and explain this one")
+    parser.add_argument("--steps", help="run exactly these steps (as printed by --seed)")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     options = parser.parse_args()
     quiet()
+    if options.steps is not None:
+        return explain(from_text(options.steps))
     if options.seed is not None:
-        log: list[str] = []
-        try:
-            History(log=log).run(steps_of(options.seed))
-        finally:
-            print("\n".join(log))
-        return 0
+        steps = steps_of(options.seed)
+        return explain(shrink(steps) if fails(steps) else steps)
     return run_many(options)
+
+
+def explain(steps) -> int:
+    """Run one history, print what happened in it."""
+    log: list[str] = []
+    try:
+        History(log=log).run(steps)
+        problem = None
+    except Divergence as divergence:
+        problem = divergence
+    print("\n".join(log))
+    print(f"{len(steps)} steps; replay: python tests/sim/run.py --steps {as_text(steps)}")
+    print(f"DIVERGENCE: {problem}" if problem is not None else "no divergence")
+    return int(problem is not None)
 
 
 def run_many(options) -> int:

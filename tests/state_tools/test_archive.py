@@ -74,7 +74,7 @@ class TestMoving:
             "b": [(b"other", b"")],
             "c": [(b"k", b"3")],
         }
-        with pytest.raises(MissingKeyError, match="no app 'x'.*a, b, c"):
+        with pytest.raises(MissingKeyError, match=r"no app 'x'.*a, b, c"):
             export_store(store, file, ["x"], force=True)
 
     def test_an_empty_store_makes_an_empty_file(self, file: Path) -> None:
@@ -84,9 +84,9 @@ class TestMoving:
     def test_existing_state_is_replaced_only_if_told_so(self, file: Path) -> None:
         export_store(filled(a={b"new": b""}), file)
         target = filled(a={b"old": b""}, b={b"k": b""})
-        with pytest.raises(UsageValueError, match="has state of 'a' already.*--force"):
+        with pytest.raises(UsageValueError, match=r"has state of 'a' already.*--force"):
             import_archive(file, target)
-        with pytest.raises(UsageValueError, match="has state of 'a' already.*--force"):
+        with pytest.raises(UsageValueError, match=r"has state of 'a' already.*--force"):
             copy_store(filled(a={b"new": b""}), target)
         assert target.section("a").scan(b"") == [(b"old", b"")]
 
@@ -116,7 +116,7 @@ class TestMoving:
             lambda: export_store(store, file),
             lambda: copy_store(store, MemoryStore()),
         ):
-            with pytest.raises(StoreError, match="incomplete.*interrupted"):
+            with pytest.raises(StoreError, match=r"incomplete.*interrupted"):
                 use()
 
     async def test_an_update_refuses_a_half_filled_section(self, rich: Any) -> None:
@@ -197,6 +197,8 @@ HOSTILE = {
     "a header with a negative format": packed(["header", -1, 1, "", []]),
     "a header with numbers for names": packed(["header", 1, 1, "", [1]]),
     "a huge header": packed((1 << 40).to_bytes(8, "big")),
+    "a deep header": packed((200_000).to_bytes(8, "big") + b"\x91" * 200_000),
+    "a header of bad text": packed((5).to_bytes(8, "big") + b"\x92\xa2\xff\xff\x01"),
     "apps out of order": packed(["header", 1, 1, "", ["b", "a"]], ["end", 0, b""]),
     "an app twice": packed(["header", 1, 1, "", ["a", "a"]], ["end", 0, b""]),
     "an app without name": packed(["header", 1, 1, "", [""]], ["end", 0, b""]),
@@ -230,10 +232,10 @@ def test_foreign_and_hostile_files_are_refused_cleanly(file: Path, data: bytes) 
 
 def test_newer_files_are_refused_with_advice(file: Path) -> None:
     file.write_bytes(packed(["header", 2, 1, "9.0", ["a"], "more"]))
-    with pytest.raises(StoreFormatError, match="export format 2.*reads up to 1. Upgrade"):
+    with pytest.raises(StoreFormatError, match=r"export format 2.*reads up to 1. Upgrade"):
         import_archive(file, MemoryStore())
     file.write_bytes(packed(["header", 1, base.FORMAT_VERSION + 1, "9.0", ["a"]]))
-    with pytest.raises(StoreFormatError, match="format version .* Upgrade cocoindex"):
+    with pytest.raises(StoreFormatError, match=r"format version .* Upgrade cocoindex"):
         import_archive(file, MemoryStore())
 
 

@@ -215,6 +215,7 @@ MENDED = [
     (lower("node"), "I5"),
     (lower("provider"), "I5"),
     (lower_the_sequence, "I5"),
+    (garble(b"E", 2), "rows"),
     (garble(b"C"), "rows"),
     (garble(b"F"), "rows"),
     (garble(b"O"), "rows"),
@@ -270,7 +271,6 @@ def plant_an_unknown_table(section: Section) -> None:
     [
         (plant_a_second_user_of_an_id, "I5"),
         (plant_an_unknown_table, "rows"),
-        (garble(b"E", 2), "rows"),
         (garble(b"K"), "rows"),
     ],
 )

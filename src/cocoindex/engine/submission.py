@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from cocoindex.core.keys import decode_key
@@ -360,57 +361,71 @@ class _Planner:
             return
         declared = {declaration.target_path for declaration in declarations}
         leaving = self._leaving(declared, contained)
-        emptied = [group.path_of(item.key) for group, item in leaving if item.children_first]
+        emptied = [
+            group.path_of(item.key)
+            for group, items in leaving
+            for item in items
+            if item.children_first
+        ]
         emptied += self.absent.emptied
         if emptied:
             leaving = self._with_children_first(emptied, declared, contained)
-        for group, item in leaving:
-            self._leave(group, item)
+        for group, items in leaving:
+            self._leave(group, items)
         if contained:
             tracked = self.entry.settled_paths()
             self.submission.robbed_memos = contained - declared - tracked.keys()
 
-    def _leaving(self, declared: set[bytes], contained: set[bytes]) -> list[tuple[Group, Item]]:
-        leaving: list[tuple[Group, Item]] = []
+    def _leaving(
+        self, declared: set[bytes], contained: set[bytes]
+    ) -> list[tuple[Group, list[Item]]]:
+        leaving: list[tuple[Group, list[Item]]] = []
         for group in self.entry.groups.values():
             kept = declared | contained if self.absent.is_current(group) else contained
-            leaving += [
-                (group, item)
-                for item in group.items.values()
-                if not kept or group.path_of(item.key) not in kept
-            ]
+            items = list(group.items.values())
+            if kept:
+                items = [item for item in items if group.path_of(item.key) not in kept]
+            leaving.append((group, items))
         return leaving
 
     def _with_children_first(
         self, emptied: list[bytes], declared: set[bytes], contained: set[bytes]
-    ) -> list[tuple[Group, Item]]:
+    ) -> list[tuple[Group, list[Item]]]:
         """Also what others track below containers that must be emptied, innermost first."""
         for container in emptied:
             self.takeovers.claim_below(container)
         leaving = self._leaving(declared, contained)
         return sorted(leaving, key=lambda entry: -len(entry[0].target_path))
 
-    def _leave(self, group: Group, item: Item) -> None:
-        found = self.absent.judge(group)
-        if found.verdict is Verdict.KEEP:
+    def _leave(self, group: Group, items: list[Item]) -> None:
+        """Reconcile the deletion of undeclared items of one group."""
+        if not items:
+            return
+        verdict, provider, info = self.absent.judge(group)
+        if verdict is Verdict.KEEP:
             self.submission.kept_undeclared = True
             return
-        if found.verdict is Verdict.FORGET or found.info is None:
-            self._settle(group, item, ())
+        if verdict is Verdict.FORGET or info is None:
+            for item in items:
+                self._settle(group, item, ())
             return
-        info = found.info
-        version = item.schema_version if found.provider is None else found.provider.schema_version
-        previous, missing = self.previous(info, item, version, group)
-        output = info.reconcile(info.key(decode_key(item.key)), NON_EXISTENCE, previous, missing)
-        if output is None:
-            self._settle(group, item, ())
-            return
-        output = _checked(output)
-        record = self._serialized(output.tracking_record, lambda: group.text_of(item.key))
-        self.submission.add_action(output.sink, output.action, None)
-        state = (self.submission.version, record)
-        item.states = (*item.states, state)
-        self._settle(group, item, () if record is None else (state,))
+        version = self.submission.version
+        for item in items:
+            schema_version = item.schema_version if provider is None else provider.schema_version
+            previous, missing = self.previous(info, item, schema_version, group)
+            key = info.key(decode_key(item.key))
+            returned = info.reconcile(key, NON_EXISTENCE, previous, missing)
+            if returned is None:
+                self._settle(group, item, ())
+                continue
+            output = _checked(returned)
+            record = None
+            if output.tracking_record is not NON_EXISTENCE:
+                record = self._serialized(output.tracking_record, partial(group.text_of, item.key))
+            self.submission.add_action(output.sink, output.action, None)
+            state = (version, record)
+            item.states = (*item.states, state)
+            self._settle(group, item, () if record is None else (state,))
 
 
 def _checked(returned: Any) -> TargetReconcileOutput[Any, Any, Any]:

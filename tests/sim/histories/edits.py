@@ -76,7 +76,7 @@ def add(model: Model, random: Random) -> None:
         model.release(place)
         comp.rows[place] = _source(random)
     if random.random() < 0.4:
-        comp.calls.append(_new_call(model, random))
+        _add_call(model, comp, random)
 
 
 def remove(model: Model, random: Random) -> None:
@@ -167,20 +167,29 @@ def hand_over(model: Model, random: Random) -> None:
         rows[place] = source
 
 
-def _new_call(model: Model, random: Random, level: int = 0) -> CallModel:
+def _new_call(random: Random, model: Model, level: int = 0) -> CallModel:
     call = CallModel(random.choice(CALL_KINDS), f"c{random.randrange(4)}")
     call.tone = random.random() < 0.3
     for _ in range(random.randrange(1, 3)):
-        place = _place(model, random)
-        model.release(place)
-        call.rows[place] = _source(random)
+        call.rows[_place(model, random)] = _source(random)
     if call.kind == "outer" and level < 2:
-        call.inner = [_new_call(model, random, level + 1) for _ in range(random.randrange(1, 3))]
+        call.inner = [_new_call(random, model, level + 1) for _ in range(random.randrange(1, 3))]
     return call
 
 
 def add_call(model: Model, random: Random) -> None:
-    _comp(model, random).calls.append(_new_call(model, random))
+    _add_call(model, _comp(model, random), random)
+
+
+def _add_call(model: Model, comp: Comp, random: Random) -> None:
+    call = _new_call(random, model)
+    seen: set[Place] = set()
+    for part in walk_calls([call]):
+        part.rows = {place: source for place, source in part.rows.items() if place not in seen}
+        seen.update(part.rows)
+    for place in seen:
+        model.release(place)
+    comp.calls.append(call)
 
 
 def remove_call(model: Model, random: Random) -> None:

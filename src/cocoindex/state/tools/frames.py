@@ -23,6 +23,8 @@ LARGEST_FRAME: Final = 1 << 21
 _LENGTH = 8
 _HEADER_LIMIT = 1 << 20
 _CHUNK = 1 << 20
+# msgspec passes bad UTF-8 and deep nesting on as Python's own errors.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 
 F = TypeVar("F", bound="Frame")
@@ -109,13 +111,13 @@ class FrameReader:
         self._check_format(data)
         try:
             return _decode_header(data)
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             raise self.damaged(f"its header can't be read: {error}") from error
 
     def _check_format(self, data: bytes) -> None:
         try:
             tag, version, *_ = msgspec.msgpack.decode(data, type=list[object])
-        except (msgspec.MsgspecError, ValueError) as error:
+        except _UNREADABLE as error:
             raise self.damaged("its header can't be read") from error
         if tag != "header" or type(version) is not int or version < 1:
             raise self.damaged("its header can't be read")
@@ -132,7 +134,7 @@ class FrameReader:
         decode = _decode_long if len(data) > LARGEST_FRAME else _decode_any
         try:
             frame: AnyFrame = decode(data)
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             raise self.damaged(f"a part can't be read: {error}") from error
         if isinstance(frame, End):
             self._check_end(frame, digest)

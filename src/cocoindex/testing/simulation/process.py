@@ -149,6 +149,6 @@ class SimulatedProcess:
     def end(self) -> None:
         """End the process in an orderly way."""
         if self.is_alive:
-            self.is_alive = False
             self.environment.close()
+            self.is_alive = False
             self.loop.bury()
