@@ -57,6 +57,7 @@ from cocoindex.engine.lifespan import (
     stop,
     stop_blocking,
 )
+from cocoindex.engine.limits import Limits
 from cocoindex.engine.mount import (
     ComponentMountHandle,
     map,
@@ -128,6 +129,7 @@ __all__ = [
     "ExceptionContext",
     "ExceptionHandler",
     "LifespanFn",
+    "Limits",
     "LmdbSettings",
     "LogicTracking",
     "MaybePendingS",

@@ -47,7 +47,8 @@ class Forks:
 
     def run(self, home: Path, **plan: Any) -> dict[str, Any]:
         server, self._server = self._server or self._start(), None
-        assert server.stdin is not None and server.stdout is not None
+        assert server.stdin is not None
+        assert server.stdout is not None
         try:
             server.stdin.write(json.dumps({"home": str(home), **plan}) + "\n")
             server.stdin.flush()
@@ -169,7 +170,7 @@ class World:
 
     def check_converged(self, report: dict[str, Any]) -> None:
         """The outside is what a build from nothing would make; nothing else is left."""
-        assert report["status"] == 0 and report["error"] is None, report
+        assert (report["status"], report["error"]) == (0, None)
         assert report["wrong"] == []
         self.check_unharmed()
         files, rows = self.outside()
@@ -185,7 +186,7 @@ class World:
         logged = self.logged()
         again = forks.run(self.home)
         self.check_converged(again)
-        assert again["ran"] == [] and self.logged() == logged
+        assert (again["ran"], self.logged()) == ([], logged)
 
     def _check_folders(self) -> None:
         out = self.home / "out"

@@ -53,7 +53,7 @@ def in_child(plan: dict[str, Any], answer: int) -> None:
         syscalls.trap.arm("", 0, "")
         os.write(answer, data)
         os._exit(0)
-    except BaseException:  # the child must end here, whatever happened
+    except BaseException:  # noqa: BLE001 - the child must end here, whatever happened
         traceback.print_exc()
         os._exit(1)
 
@@ -65,7 +65,7 @@ def run(plan: dict[str, Any]) -> dict[str, Any]:
         os.close(reader)
         in_child(plan, writer)
     os.close(writer)
-    with open(reader, "rb") as answers:
+    with os.fdopen(reader, "rb") as answers:
         answer = answers.read()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return {"status": status, **(json.loads(answer) if answer else {})}

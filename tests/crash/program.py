@@ -71,7 +71,7 @@ def apply_one(rows: Path, action: Action) -> None:
         return
     beside = path.with_name(f"new-{path.name}")
     beside.write_text(action.value)
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 SINK: coco.TargetActionSink[Action, None] = coco.TargetActionSink.from_fn(apply)
@@ -108,9 +108,11 @@ async def inconsistencies(app: coco.App[[], None]) -> list[str]:
     owners = [entry async for entry in inspect.iter_target_states(app)]
     found = [entry.readable_path for entry in owners if entry.dangling]
     async for detail in inspect.iter_stable_path_details(app):
-        for item in detail.target_state_items:
-            if [state.state for state in item.states] != ["Existing"]:
-                found.append(f"{item.target_state_path}: {item.states}")
+        found += [
+            f"{item.target_state_path}: {item.states}"
+            for item in detail.target_state_items
+            if [state.state for state in item.states] != ["Existing"]
+        ]
     return found
 
 
@@ -121,7 +123,7 @@ def update(home: Path) -> dict[str, Any]:
     error = None
     try:
         app.update_blocking()
-    except Exception as caught:  # whatever it is, the test wants to see it
+    except Exception as caught:  # noqa: BLE001 - whatever it is, the test wants to see it
         error = f"{type(caught).__name__}: {caught}"
     wrong = asyncio.run(inconsistencies(app)) if error is None else []
     env.close()

@@ -15,13 +15,13 @@ CALLS = {
     "open": ("SIGKILL",),
     "write": ("SIGKILL", "half"),
     "sync": ("SIGKILL",),
-    "replace": ("SIGKILL", "SIGTERM"),
+    "replace": ("SIGKILL",),
     "mkdir": ("SIGKILL",),
     "remove": ("SIGKILL",),
 }
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_kills_at_random_fault_points_never_make_targets_diverge(
     make_world, forks, seed, rounds, tmp_path
 ):
@@ -60,9 +60,7 @@ def test_a_kill_at_each_fault_point_in_turn_is_survived(make_world, forks):
 
 
 @pytest.mark.parametrize(("call", "fault"), [(c, f) for c, faults in CALLS.items() for f in faults])
-def test_a_kill_at_each_system_call_of_a_kind_is_survived(
-    make_world, forks, rounds, call, fault
-):
+def test_a_kill_at_each_system_call_of_a_kind_is_survived(make_world, forks, rounds, call, fault):
     world = make_world(200)
     world.edit(6)
     name = "d0/one"
@@ -71,7 +69,7 @@ def test_a_kill_at_each_system_call_of_a_kind_is_survived(
     at = 0
     died = True
     while died:
-        at += 1 if at < 10 or rounds > 1 else 3
+        at += 1 if at < 7 or rounds > 1 else 5
         world.write("deep/er/always", f"new {call} {fault} {at}")
         before, name = name, f"d{at}/one"
         world.write(name, f"one {at}")

@@ -104,10 +104,13 @@ def test_a_stopped_update_keeps_its_lease_and_goes_on_unharmed(make_world, forks
     began = time.monotonic()
     second = forks.run(world.home)
     assert time.monotonic() - began < 5
-    assert second["error"].startswith("AlreadyRunningError") and second["ran"] == []
-    assert str(program.pid) in second["error"] and "'crash'" in second["error"]
+    assert second["error"].startswith("AlreadyRunningError")
+    assert second["ran"] == []
+    assert str(program.pid) in second["error"]
+    assert "'crash'" in second["error"]
     refused = cli(world, "update")
-    assert refused.returncode != 0 and str(program.pid) in refused.stderr
+    assert refused.returncode != 0
+    assert str(program.pid) in refused.stderr
     world.check_unharmed()
     program.send_signal(signal.SIGCONT)
     world.check_converged(report_of(program))

@@ -25,7 +25,7 @@ def picture(root: Path) -> dict[str, Any]:
             path = Path(folder, name)
             status = path.lstat()
             if path.is_symlink():
-                content: Any = os.readlink(path)
+                content: Any = str(path.readlink())
             else:
                 content = path.read_bytes() if path.is_file() else None
             found[str(path.relative_to(root))] = (status.st_mode, content)
@@ -36,6 +36,7 @@ class Sandbox:
     """``target`` and ``source`` of the app; ``victim`` is none of its business."""
 
     source_key = SOURCE
+    target_key = TARGET
 
     def __init__(self, env: coco.Environment, home: Path) -> None:
         self.env = env

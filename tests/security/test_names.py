@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 REFUSED = {
@@ -76,17 +78,18 @@ async def test_names_that_only_normalise_to_one_path_are_one_key(sandbox):
 async def test_a_name_longer_than_the_file_system_takes_is_an_error_that_spares_the_others(sandbox):
     with pytest.raises(OSError) as failed:
         await sandbox.declare({"good": "x", "n" * 300: "y"})
-    assert "too long" in str(failed.value) and str(sandbox.target) in str(failed.value)
+    assert "too long" in str(failed.value)
+    assert str(sandbox.target) in str(failed.value)
     await sandbox.declare({"good": "x"})
     assert sandbox.inside() == {"good": "x"}
 
 
 async def test_a_path_longer_than_the_system_takes_works_or_fails_with_its_name(sandbox):
-    deep = "/".join(["d" * 200] * 30) + "/leaf"
-    try:
+    deep = "/".join(["d" * 200] * 20) + "/leaf"
+    with contextlib.suppress(OSError):
         await sandbox.declare({deep: "x"})
-    except OSError as error:
-        assert "too long" in str(error)
+    with pytest.raises(ValueError, match=r"Limits\.key_bytes"):
+        await sandbox.declare({f"{deep}/{deep}": "x"})
     await sandbox.declare({"good": "x"})
     assert sandbox.inside() == {"good": "x"}
 

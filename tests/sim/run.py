@@ -10,7 +10,7 @@ import time
 from collections import Counter
 
 from histories.history import Divergence, History, quiet, steps_of
-from histories.shrink import as_text, fails, from_text, shrink
+from histories.shrink import as_text, failure, from_text, shrink
 
 
 def run_seed(seed: int):
@@ -36,7 +36,7 @@ def main() -> int:
         return explain(from_text(options.steps))
     if options.seed is not None:
         steps = steps_of(options.seed)
-        return explain(shrink(steps) if fails(steps) else steps)
+        return explain(shrink(steps) if failure(steps) else steps)
     return run_many(options)
 
 

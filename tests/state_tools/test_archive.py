@@ -6,6 +6,7 @@ import gzip
 import subprocess
 import sys
 import textwrap
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -247,13 +248,22 @@ def test_every_truncation_and_flipped_bit_is_noticed(file: Path) -> None:
     for position in range(10, len(whole)):  # the gzip header before has fields nobody reads
         flipped = bytearray(whole)
         flipped[position] ^= 1 << position % 8
-        damaged.append(bytes(flipped))
+        if not is_same(flipped, whole):  # a few bits of compressed data mean nothing
+            damaged.append(bytes(flipped))
+    assert len(damaged) > 2 * len(whole) - 20
     for data in damaged:
         file.write_bytes(data)
         target = MemoryStore()
         with pytest.raises(StoreFormatError):
             import_archive(file, target)
         assert contents(target) == {}
+
+
+def is_same(data: bytes, other: bytes) -> bool:
+    try:
+        return gzip.decompress(data) == gzip.decompress(other)
+    except (EOFError, OSError, zlib.error):
+        return False
 
 
 def test_rows_beyond_the_limit_need_consent(file: Path) -> None:

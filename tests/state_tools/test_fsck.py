@@ -14,6 +14,7 @@ from cocoindex.engine.fsck import Finding, Severity, check_section, repair_secti
 from cocoindex.engine.rows import Node, NodeKind
 from cocoindex.state.base import Section
 from cocoindex.testing import fsck
+from cocoindex.testing.targets import InjectedFailure
 
 UNKNOWN_ID = 3000
 Damage = Callable[[Section], None]
@@ -317,6 +318,19 @@ class TestTombstones:
         await rich.update("interrupted")
         assert fsck(rich.store, "interrupted") == []
 
+    async def test_a_failed_drop_leaves_none_once_the_app_is_used_again(self, rich: Any) -> None:
+        env = rich.build.environment(rich.program, None, rich.store)
+        app = rich.build.coco.App(
+            rich.build.coco.AppConfig(name="interrupted", environment=env),
+            rich.program.interrupted,
+            ("a",),
+        )
+        with rich.program.ROWS.failing(), pytest.raises(InjectedFailure):
+            await app.drop()
+        assert fsck(env, "interrupted") != []
+        await app.update()
+        assert fsck(env, "interrupted") == []
+
 
 def test_unfinished_work_is_no_violation_and_not_repaired(rich: Any) -> None:
     found = fsck(rich.store, "interrupted")
@@ -331,6 +345,16 @@ def test_unfinished_work_is_no_violation_and_not_repaired(rich: Any) -> None:
 
 def test_an_app_that_never_ran_has_nothing_to_find(rich: Any) -> None:
     assert fsck(rich.store, "never") == []
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_dangling_owners_are_found_piece_by_piece(rich: Any, monkeypatch: Any, size: int) -> None:
+    plant_an_owner_row(rich.section)
+    wanted = {finding.where for finding in violations(rich.section)}
+    monkeypatch.setattr("cocoindex.engine.fsck.records._PARTITION", size)
+    found = [finding.where for finding in violations(rich.section)]
+    assert sorted(found) == sorted(wanted)
+    assert len(found) == 2
 
 
 def test_findings_name_components_and_target_states(rich: Any) -> None:

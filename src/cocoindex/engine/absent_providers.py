@@ -85,16 +85,23 @@ class AbsentProviders:
             return _FORGET
         if self._mode == "build":
             return _KEEP
+        self._run.forget_memos_around(self._container_owner(keys))
         raise ProviderUnavailable(
             f"target states below {path_text(keys)} can't be deleted: their container was not "
             "declared in this run; the next run that declares it will delete them"
         )
 
     def _judge_live(self, group: Group, provider: Provider) -> Judgement:
+        if provider.is_pending:
+            # Its container has not been applied, and may fail to be.
+            if self._mode == "delete":
+                raise ProviderUnavailable(
+                    f"target states below {provider} can't be deleted: their container was "
+                    "declared, but not applied; the next run that applies it will delete them"
+                )
+            return _KEEP
         if provider.provider_id != group.provider_id:
             return _FORGET
-        if provider.is_pending:
-            return _KEEP
         return Judgement(Verdict.RECONCILE, provider, provider.require_info())
 
     def _unregistered(self, keys: tuple[StableKey, ...]) -> Judgement:
@@ -112,11 +119,12 @@ class AbsentProviders:
 
     def _container_stays(self, keys: tuple[StableKey, ...]) -> bool:
         """Whether another, living component still owns the nearest container above."""
+        owner_id = self._container_owner(keys)
+        return owner_id not in (None, self._entry.component_id) and self._run.is_alive(owner_id)
+
+    def _container_owner(self, keys: tuple[StableKey, ...]) -> int | None:
         raw = container_row(self._run, keys)
-        if raw is None:
-            return False
-        owner_id = rows.unpack_id(raw)
-        return owner_id != self._entry.component_id and self._run.is_alive(owner_id)
+        return None if raw is None else rows.unpack_id(raw)
 
     # --- handlers told by a container's own deletion -------------------------------------------
 
@@ -187,10 +195,12 @@ class AbsentProviders:
 
 
 def container_row(run: Run, keys: tuple[StableKey, ...]) -> bytes | None:
-    """The owner row of the nearest tracked container at or above a provider's key chain."""
+    """The owner row of a provider's container; None if nobody tracks it. What hangs on an
+    attachment namespace hangs on the container above it.
+    """
     for end in range(len(keys), 1, -1):
         raw = run.app.section.get(rows.owner_key(rows.target_path_of(encode_path(keys[:end]))))
-        if raw is not None:
+        if raw is not None or not isinstance(keys[end - 1], Symbol):
             return raw
     return None
 

@@ -16,8 +16,10 @@ from cocoindex.engine import operations
 from cocoindex.engine.environment import Environment
 from cocoindex.engine.guard import DeletionGuard
 from cocoindex.engine.lifespan import LazyEnvironment, default_env_lazy
+from cocoindex.engine.limits import DEFAULT_LIMITS, Limits
 from cocoindex.engine.loops import background_loop, running_loop, submit
 from cocoindex.engine.run import Failure, Run, RunOptions
+from cocoindex.engine.scope import current_or_none
 from cocoindex.engine.stats import StatsGroup, UpdateSnapshot, UpdateStats, UpdateStatus
 from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
 
@@ -39,6 +41,7 @@ class AppConfig:
             variable ``COCOINDEX_MAX_INFLIGHT_COMPONENTS``, else 1024.
         deletion_guard: withholds suspicious removals; None disables.
         lease_wait: how long to wait for another process that runs this app; None: not at all.
+        limits: sizes of keys, paths and components beyond which data is refused.
     """
 
     name: str
@@ -47,6 +50,7 @@ class AppConfig:
     _: KW_ONLY
     deletion_guard: DeletionGuard | None = field(default_factory=DeletionGuard.from_env)
     lease_wait: timedelta | None = None
+    limits: Limits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -157,7 +161,12 @@ class App(Generic[P, R]):
         """
         _check_live(live)
         guard = None if allow_deletes else self._config.deletion_guard
-        options = RunOptions(full_reprocess=full_reprocess, preview=preview, guard=guard)
+        options = RunOptions(
+            full_reprocess=full_reprocess,
+            preview=preview,
+            guard=guard,
+            limits=self._config.limits,
+        )
         return UpdateHandle(self, options, _interval(report_to_stdout))
 
     def update_blocking(
@@ -201,6 +210,12 @@ class App(Generic[P, R]):
         handle = self.start_drop(report_to_stdout=report_to_stdout)
         self._check_not_on_loop("drop")
         handle.wait()
+
+    def runs(self, run: Run) -> bool:
+        """Whether ``run`` is a run of this app."""
+        host = self._host
+        environment = host.started if isinstance(host, LazyEnvironment) else host
+        return environment is not None and environment.is_run_of(run, self.name)
 
     def _check_not_on_loop(self, operation: str) -> None:
         host = self._host
@@ -301,6 +316,12 @@ class Operation(Generic[R]):
     _environment: Environment | None = None
 
     def _start(self) -> None:
+        scope = current_or_none()
+        if scope is not None and self._future is None and self._app.runs(scope.execution.run):
+            raise UsageError(
+                f"app {self._app.name!r} can't be updated or dropped from inside its own run: "
+                "it would wait for itself"
+            )
         with self._lock:
             if self._future is None:
                 self._future = submit(self._starting_loop(), self._run_on_its_loop())

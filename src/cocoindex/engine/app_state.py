@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,22 +26,40 @@ MAX_ID_BLOCK = 256
 class Counter:
     """Ids that are never handed out twice, also after a crash (gaps are possible).
 
-    ``blocks`` are the sizes in which ids are reserved, the last one again and again.
+    Ids are reserved in blocks of growing size. The row names who has reserved last, so that a
+    run notices that another process has used (or dropped and rebuilt) the app meanwhile.
     """
 
-    __slots__ = ("_key", "_next", "_reserved", "_section", "_size")
+    __slots__ = ("_failures", "_first", "_key", "_next", "_reserved", "_section", "_size", "_who")
 
     def __init__(self, section: Section, key: bytes, *, first: int, block: int) -> None:
         self._section = section
         self._key = key
-        raw = section.get(key)
-        self._next = self._reserved = first if raw is None else rows.unpack_id(raw)
+        self._first = first
         self._size = block
+        self._who = os.urandom(8)
+        self._start_over(section.get(key))
+
+    def _start_over(self, raw: bytes | None) -> None:
+        self._next = self._reserved = self._first if raw is None else rows.unpack_id(raw)
+        self._failures = self._section.failures
+
+    def refresh(self) -> None:
+        """Continue where the store says, if it is not as this counter has left it."""
+        raw = self._section.get(self._key)
+        if raw != self._row() or self._failures != self._section.failures:
+            self._start_over(raw)
+
+    def _row(self) -> bytes:
+        return self._who + rows.pack_id(self._reserved)
 
     def next(self) -> int:
+        if self._failures != self._section.failures:  # the reservation may be lost: make it anew
+            self._failures = self._section.failures
+            self._reserved = self._next
         if self._next == self._reserved:
             self._reserved += self._size
-            self._section.write([(self._key, rows.pack_id(self._reserved))])
+            self._section.write([(self._key, self._row())])
         value = self._next
         self._next += 1
         return value
@@ -73,6 +92,12 @@ class AppState:
         self._providers = Counter(self.section, key("provider"), first=1, block=1)
         self._sequences: dict[bytes, Counter] = {}
 
+    def leave_loop(self) -> None:
+        """The loop is closed, and with it everything that waited for these."""
+        self.root_lock = asyncio.Lock()
+        self.limiter = Limiter(self.limiter.limit)
+        self.in_flight.clear()
+
     def new_node_id(self) -> int:
         return self._nodes.next()
 
@@ -95,6 +120,12 @@ class AppState:
             return []
         self._labels.add(key)
         return [(rows.label_key(key), label)]
+
+    def refresh(self) -> None:
+        """A run begins: another process may have used the store since our last one."""
+        self._labels.clear()
+        for counter in (self._nodes, self._providers, *self._sequences.values()):
+            counter.refresh()
 
     def forget(self) -> None:
         """The section was emptied: start from nothing."""
@@ -148,6 +179,10 @@ class ScratchSection:
     @property
     def pending_bytes(self) -> int:
         return 0
+
+    @property
+    def failures(self) -> int:
+        return self._base.failures
 
     def reset_failure(self) -> None:
         return None

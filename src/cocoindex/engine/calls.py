@@ -23,7 +23,7 @@ from cocoindex.engine.dependencies import (
     first_checks,
 )
 from cocoindex.engine.frames import Frame
-from cocoindex.engine.function_memos import FunctionMemos, MemoEntry
+from cocoindex.engine.function_memos import MemoEntry
 from cocoindex.engine.scope import ComponentContext, current_or_none, enter, leave
 from cocoindex.errors import UsageError
 
@@ -108,7 +108,7 @@ class _MemoCall:
         self.args = args
         self.kwargs = kwargs
         self.key = function.call_key(args, kwargs)
-        self.memos = _memos_of(scope)
+        self.memos = scope.execution.function_memos()
         self.answers: StateAnswers | None = None
         if self.key.fingerprint in scope.frame.calls_in_progress():
             raise UsageError(
@@ -198,13 +198,6 @@ class _MemoCall:
         """Hand the entry's dependencies to the caller, and its value out."""
         self.scope.frame.receive_call(entry.row.deps, self.key.fingerprint)
         return entry.value
-
-
-def _memos_of(scope: ComponentContext) -> FunctionMemos:
-    execution = scope.execution
-    if execution.memos is None:
-        execution.memos = FunctionMemos(execution)
-    return execution.memos
 
 
 async def _memoized_async(

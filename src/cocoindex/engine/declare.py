@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.sentinels import NON_EXISTENCE
 from cocoindex.engine.providers import TargetStateProvider, make_provider
 from cocoindex.engine.scope import ComponentContext, current_or_none, current_scope
 from cocoindex.engine.targets import TargetState
 from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.execution import Execution
 
 
 def declare_target_state(target_state: TargetState[Any]) -> None:
@@ -23,9 +26,11 @@ def declare_target_state(target_state: TargetState[Any]) -> None:
         scope is None
         or type(target_state) is not TargetState
         or target_state.provider.info is None
-        or scope.execution.is_sealed
+        or scope.frame.has_ended
+        or not scope.execution.run.is_live(target_state.provider)
     ):
         scope = _scope_for(target_state)  # says what is wrong
+    _check_limits(scope.execution, target_state)
     scope.execution.declare(scope.frame, target_state)
 
 
@@ -43,10 +48,20 @@ def declare_target_state_with_child(
     scope = _scope_for(target_state)
     if target_state.value is NON_EXISTENCE:
         raise UsageValueError("a container can't be declared as NON_EXISTENCE")
+    _check_limits(scope.execution, target_state)
     child = make_provider(target_state.provider, target_state.key, None)
     scope.execution.declare(scope.frame, target_state.with_child(child))
     scope.execution.run.add_provider(child)
     return child
+
+
+def _check_limits(execution: Execution, state: TargetState[Any]) -> None:
+    limits = execution.run.limits
+    most_bytes, most_states = limits.key_bytes, limits.states_per_component
+    if most_bytes is not None and len(state.encoded_key) > most_bytes:
+        limits.check_key(state.key, state.encoded_key)
+    if most_states is not None:
+        limits.check_count(len(execution.declarations), execution)
 
 
 def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
@@ -58,6 +73,14 @@ def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
         )
     if target_state.provider.info is None:
         target_state.provider.require_info()
-    if scope.execution.is_sealed:
-        raise UsageError(f"component {scope} has finished; it can't declare anything any more")
+    if scope.frame.has_ended:
+        raise UsageError(
+            f"the function that declares {target_state} in component {scope} has returned; a task "
+            "it left behind can't declare anything any more"
+        )
+    if not scope.execution.run.is_live(target_state.provider):
+        raise UsageError(
+            f"the provider of {target_state} comes from an earlier run: mount or declare its "
+            "container in this one"
+        )
     return scope

@@ -16,13 +16,21 @@ GroupKey = tuple[bytes, int | None]
 class Group:
     """The tracked items below one provider (one generation of it)."""
 
-    __slots__ = ("items", "path", "provider_id", "target_path")
+    __slots__ = ("_by_segment", "items", "path", "provider_id", "target_path")
 
     def __init__(self, path: bytes, provider_id: int | None) -> None:
         self.path = path
         self.provider_id = provider_id
         self.target_path = rows.target_path_of(path)
         self.items: dict[bytes, Item] = {}
+        self._by_segment: dict[bytes, bytes] = {}
+
+    def at_segment(self, segment: bytes) -> Item | None:
+        """The item whose target path ends with ``segment``."""
+        if segment not in self._by_segment and len(self._by_segment) < len(self.items):
+            self._by_segment = {key_segment(key): key for key in self.items}
+        key = self._by_segment.get(segment)
+        return None if key is None else self.items.get(key)
 
     def path_of(self, key: bytes) -> bytes:
         return self.target_path + key_segment(key)
@@ -71,7 +79,8 @@ class Entry:
             row = rows.decode_tracking(raw)
         except ValueError as error:
             raise StoreFormatError(
-                f"tracking entry of component {self.component_id} is damaged: {error}"
+                f"tracking entry of component {self.component_id} is damaged: {error}. Check the "
+                "store with 'cocoindex state fsck', or restore it from a backup."
             ) from error
         self.version = row.version
         self.processor = row.processor
@@ -116,12 +125,10 @@ class Entry:
         """Items at a target path, of whatever provider generation."""
         prefix, segment = target_path[:-16], target_path[-16:]
         for group in self.groups.values():
-            if group.target_path != prefix:
-                continue
-            for item in group.items.values():
-                if key_segment(item.key) == segment:
+            if group.target_path == prefix:
+                item = group.at_segment(segment)
+                if item is not None:
                     yield group, item
-                    break
 
     def settled_paths(self) -> dict[bytes, bool]:
         """Every tracked target path, and whether its item is settled."""

@@ -95,6 +95,7 @@ class Environment:
         self.apps = AppRegistry()
         self.sinks = Sinks(self._context_provider)
         self._store: Store = store if store is not None else self._open_store(settings)
+        self._finalizer = weakref.finalize(self, _close_store, self._store, self._pid)
         register_environment(self)
 
     def _open_store(self, settings: Settings) -> Store:
@@ -128,6 +129,8 @@ class Environment:
         if self._loop.is_closed():
             self._loop = running_loop() or background_loop()
             self.sinks = Sinks(self._context_provider)
+            for state in self._app_states.values():
+                state.leave_loop()
         if not self._loop.is_running():
             ensure_running(self._loop)
         return self._loop
@@ -165,6 +168,7 @@ class Environment:
         self._closed = True
         for state in self._app_states.values():
             state.closed = True
+        self._finalizer.detach()
         self._store.close()
 
     # --- for the engine --------------------------------------------------------------------------
@@ -178,6 +182,8 @@ class Environment:
             section = self._store.section(app.name)
             check_complete(section)
             state = self._app_states[app.name] = AppState(app.name, section, limiter)
+        elif state.limiter.limit != app.max_inflight_components and state.limiter.is_idle:
+            state.limiter = Limiter(app.max_inflight_components)  # another App of this name
         return state
 
     def forget_app_state(self, name: str) -> None:
@@ -189,8 +195,17 @@ class Environment:
     def run_ended(self, run: Run) -> None:
         self._runs.discard(run)
 
+    def is_run_of(self, run: Run, app_name: str) -> bool:
+        return run in self._runs and run.app.name == app_name
+
     def live_runs(self) -> list[Run]:
         return list(self._runs)
+
+
+def _close_store(store: Store, pid: int) -> None:
+    """Close the store of an environment that was dropped without being closed."""
+    if pid == os.getpid():
+        store.close()
 
 
 _environments: weakref.WeakSet[Environment] = weakref.WeakSet()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.keys import StableKey, path_text
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from cocoindex.engine.user_state import UserState
 
 Provider = TargetStateProvider[Any, Any, Any]
+
+
+_creating = threading.Lock()
+"""Bodies call from many threads, and each execution has one of these parts only."""
 
 
 class Execution:
@@ -126,6 +131,26 @@ class Execution:
     def __str__(self) -> str:
         return path_text(self.path)
 
+    # --- made on first use, from whatever thread -----------------------------------------------
+
+    def function_memos(self) -> FunctionMemos:
+        if self.memos is None:
+            from cocoindex.engine.function_memos import FunctionMemos
+
+            with _creating:
+                if self.memos is None:
+                    self.memos = FunctionMemos(self)
+        return self.memos
+
+    def own_state(self) -> UserState:
+        if self.user_state is None:
+            from cocoindex.engine.user_state import UserState
+
+            with _creating:
+                if self.user_state is None:
+                    self.user_state = UserState(self)
+        return self.user_state
+
     # --- tracking entry ------------------------------------------------------------------------
 
     def peek_entry(self) -> Entry:
@@ -204,11 +229,10 @@ class Execution:
             ValueError: the same target state was declared before in this execution.
         """
         path = state.target_path
-        if path in self.declarations:
+        if path in self.declarations or self.declarations.setdefault(path, state) is not state:
             raise UsageValueError(
                 f"target state {state} is already declared in this execution of {self}"
             )
-        self.declarations[path] = state
         if frame.in_memo_call:
             frame.declared[path] = None
         provider = state.provider

@@ -17,6 +17,7 @@ from cocoindex.core.keys import (
 from cocoindex.core.paths import StablePath
 from cocoindex.engine import rows
 from cocoindex.engine.rows import Item, Node, NodeKind
+from cocoindex.errors import StoreFormatError
 from cocoindex.state.base import SectionSnapshot
 
 Keys = tuple[StableKey, ...]
@@ -114,6 +115,11 @@ def _walk_below(snapshot: SectionSnapshot, keys: Keys, node: Node) -> Iterator[_
         return
     for row_key, value in snapshot.scan(rows.existence_prefix(node.id)):
         child = rows.decode_node(value)
+        if child.id <= node.id:
+            raise StoreFormatError(
+                f"the component tree below {path_text(keys)} is damaged. Check the store with "
+                "'cocoindex state fsck'."
+            )
         path = (*keys, decode_key(rows.child_key(row_key)))
         below = _walk_below(snapshot, path, child)
         if not child.is_component:
@@ -257,7 +263,8 @@ def component_path_text(snapshot: SectionSnapshot, component_id: int) -> str:
     parent_id = row.parent_id
     while parent_id != rows.ROOT_PARENT_ID:
         raw = snapshot.get(rows.node_key(parent_id))
-        if raw is None:
+        # A parent is older than its children: else the names go round in a circle.
+        if raw is None or rows.unpack_id(raw[:8]) >= parent_id:
             break
         parent_id, key = rows.unpack_id(raw[:8]), raw[8:]
         keys.append(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,7 @@ from cocoindex.core.deadline import check_cancellation
 from cocoindex.engine import rows
 from cocoindex.engine.component_memo import ComponentMemo, Probe
 from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.run import Decided
 from cocoindex.engine.scope import enter, leave
 from cocoindex.engine.stats import Counter
 from cocoindex.engine.submit import submit
@@ -43,7 +45,6 @@ async def build(execution: Execution) -> Ready:
         counted = True
         value = await _process(execution)
         await submit(execution, memo, value)
-        execution.run.mark_executed(execution.id)
         deps = execution.frame.dependencies() if execution.collects_deps else None
         return Ready(value, deps)
     except asyncio.CancelledError:
@@ -74,7 +75,7 @@ def note_hit(execution: Execution, memo: ComponentMemo) -> rows.Dependencies:
     """Count a reused component; returns the dependencies it hands to its parent."""
     execution.stats.count(execution.name, Counter.STARTS)
     execution.stats.count(execution.name, Counter.UNCHANGED)
-    execution.run.mark_executed(execution.id)
+    execution.run.mark_decided(execution.id, Decided.REUSED)
     return memo.deps
 
 
@@ -90,6 +91,8 @@ async def _process(execution: Execution) -> Any:
             else _on_worker(execution)
         )
         value = await running
+        if not function.is_async and inspect.isawaitable(value):
+            value = await value  # a lambda or plain wrapper around an async function
         check_cancellation()
         execution.check_mounts_awaited()
     finally:

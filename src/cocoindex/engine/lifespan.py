@@ -118,17 +118,20 @@ class LazyEnvironment:
             if starting is None:
                 starting = self._starting = concurrent.futures.Future()
                 starting.set_running_or_notify_cancel()
-        if not is_mine:
-            return await asyncio.wrap_future(starting)
+        if is_mine:  # in a task of its own: a starter that gives up does not stop the others
+            loop = running_loop() or background_loop()
+            submit(loop, self._start_into(starting))
+        return await asyncio.wrap_future(starting)
+
+    async def _start_into(self, starting: concurrent.futures.Future[Environment]) -> None:
         try:
             environment = await self._open()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - carried to everybody who waits
             self._finish_start(None)
             starting.set_exception(error)
-            raise
-        self._finish_start(environment)
-        starting.set_result(environment)
-        return environment
+        else:
+            self._finish_start(environment)
+            starting.set_result(environment)
 
     def _finish_start(self, environment: Environment | None) -> None:
         with self._lock:

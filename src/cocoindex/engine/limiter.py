@@ -9,11 +9,15 @@ from collections import deque
 class Limiter:
     """A first-in-first-out semaphore whose uncontended path needs no await."""
 
-    __slots__ = ("_free", "_waiting")
+    __slots__ = ("_free", "_waiting", "limit")
 
     def __init__(self, limit: int) -> None:
-        self._free = limit
+        self.limit = self._free = limit
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def is_idle(self) -> bool:
+        return self._free == self.limit
 
     def try_acquire(self) -> bool:
         if self._free > 0 and not self._waiting:

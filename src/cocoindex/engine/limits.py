@@ -22,8 +22,8 @@ class Limits:
         key_bytes: encoded size of one key of a component or a target state, in bytes.
         path_depth: number of keys in the path of a component.
         states_per_component: number of target states that one component declares.
-        bytes_in_flight: size of state that waits for the disk, in bytes. Beyond it components
-            wait; nothing is refused.
+        bytes_in_flight: size of the state that waits for the disk, in bytes. Beyond it
+            finishing components wait, nothing is refused; ``None``: the engine's own choice.
     """
 
     key_bytes: int | None = 4096

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
+from cocoindex.core.deadline import check_cancellation
 from cocoindex.core.introspect import subpath_name
 from cocoindex.core.keys import StableKey, Symbol, normalize_key
 from cocoindex.core.listing import Unlisted
-from cocoindex.engine.component_memo import ComponentMemo, Probe
+from cocoindex.engine.children import ComponentMountHandle, run_foreground, start_background
 from cocoindex.engine.declare import declare_target_state_with_child
-from cocoindex.engine.exception_handlers import ExceptionContext, MountKind, route
+from cocoindex.engine.exception_handlers import MountKind
 from cocoindex.engine.execution import Execution
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.function import Function, PlainFunction, function_of
-from cocoindex.engine.lifecycle import Ready, build, note_hit
 from cocoindex.engine.scope import (
     ComponentContext,
     ComponentSubpath,
     current_or_none,
     current_scope,
-    enter,
-    leave,
 )
 from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
 
@@ -39,45 +36,6 @@ MOUNT_TARGET = Symbol("cocoindex/mount_target")
 
 HITS_PER_YIELD = 256
 """Reused children that ``mount_each`` passes before it lets the event loop breathe."""
-
-
-class ComponentMountHandle:
-    """Stands for one or many mounted components."""
-
-    __slots__ = ("_error", "_idle", "_pending")
-
-    def __init__(self) -> None:
-        self._pending = 0
-        self._error: BaseException | None = None
-        self._idle: asyncio.Future[None] | None = None
-
-    async def ready(self) -> None:
-        """Return when everything mounted is ready; may be awaited many times.
-
-        Raises:
-            BaseException: what every exception handler passed on, if there are handlers and
-                all of them raised.
-        """
-        check_cancellation()
-        while self._pending:
-            if self._idle is None:
-                self._idle = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._idle)
-        check_cancellation()
-        if self._error is not None:
-            raise self._error
-
-    def started(self) -> None:
-        self._pending += 1
-
-    def finished(self, error: BaseException | None = None) -> None:
-        self._pending -= 1
-        if self._error is None:
-            self._error = error
-        if self._pending == 0 and self._idle is not None:
-            if not self._idle.done():
-                self._idle.set_result(None)
-            self._idle = None
 
 
 def _noticed(
@@ -123,7 +81,7 @@ async def mount(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     check_cancellation()
     child = _child(scope, _keys(subpath, fn), function_of(fn), args, kwargs, "mount")
     handle = ComponentMountHandle()
-    await _start_background(child, handle)
+    await start_background(child, handle)
     return handle
 
 
@@ -139,7 +97,7 @@ async def use_mount(*arguments: Any, **kwargs: Any) -> Any:
     scope = _mounting_scope()
     check_cancellation()
     child = _child(scope, _keys(subpath, fn), function_of(fn), args, kwargs, "mount")
-    return await _run_foreground(child)
+    return await run_foreground(child)
 
 
 @_noticed
@@ -149,7 +107,7 @@ async def mount_target(target_state: TargetState[Any]) -> TargetStateProvider[An
     check_cancellation()
     chain = (*target_state.provider.keys, normalize_key(target_state.key))
     child = _child(scope, (MOUNT_TARGET, chain), _DECLARE_TARGET, (target_state,), {}, "mount")
-    provider: TargetStateProvider[Any, Any, Any] = await _run_foreground(child)
+    provider: TargetStateProvider[Any, Any, Any] = await run_foreground(child)
     reach(FaultPoint.CONTAINER_READY, scope.execution)
     provider.require_info()
     return provider
@@ -174,6 +132,8 @@ async def mount_each(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
         async for item in rest[0]:
             await each.start(item)
     else:
+        if isinstance(rest[0], Mapping):
+            raise UsageTypeError("mount_each() takes (key, value) pairs: pass mapping.items()")
         for item in _iterable(rest[0]):
             await each.start(item)
     return each.handle
@@ -204,7 +164,12 @@ class _Each:
         if isinstance(item, Unlisted):
             self._call.unlisted.append(item.match)
             return
-        key, value = item
+        try:
+            key, value = item
+        except (TypeError, ValueError):
+            raise UsageTypeError(
+                f"mount_each() takes (key, value) pairs; got {type(item).__name__}"
+            ) from None
         key = key if type(key) is str else normalize_key(key)
         child = _child(
             self._scope,
@@ -214,7 +179,7 @@ class _Each:
             self._kwargs,
             "mount_each",
         )
-        if await _start_background(child, self.handle):
+        if await start_background(child, self.handle):
             self._hits += 1
             if self._hits % HITS_PER_YIELD == 0:
                 await asyncio.sleep(0)
@@ -338,11 +303,13 @@ def _child(
     if not keys:
         raise UsageValueError(f"Path is empty: a component below {scope} needs a subpath")
     relative = scope.subpath + keys
+    path = parent.path + relative
+    parent.run.limits.check_path(path, len(relative))
     place = parent.tree.claim(relative, parent.__str__)
     return Execution(
         parent.run,
         parent,
-        parent.path + relative,
+        path,
         place,
         function,
         args,
@@ -351,118 +318,6 @@ def _child(
         handlers=scope.handlers,
         stats=scope.stats,
     )
-
-
-async def _start_background(child: Execution, handle: ComponentMountHandle) -> bool:
-    """Start a component in the background; true if its memo was reused on the spot."""
-    parent = child.parent
-    assert parent is not None
-    parent.release_permit()
-    limiter = child.run.app.limiter
-    if not limiter.try_acquire():
-        await limiter.acquire()
-    child.has_permit = True
-    if child.function.memo and _reuse_now(child, parent):
-        limiter.release()
-        return True
-    handle.started()
-    parent.child_started()
-    child.stats.member_started()
-    child.task = child.run.start_task(_run_background(child, handle))
-    return False
-
-
-def _reuse_now(child: Execution, parent: Execution) -> bool:
-    """Reuse the child's memo without a task, if no state function has to be awaited."""
-    memo = ComponentMemo(child)
-    token = enter(child.scope)
-    try:
-        found = memo.probe()
-    except Exception:  # noqa: BLE001 - found again, and reported, by the child's own execution
-        return False
-    finally:
-        leave(token)
-    if found is not Probe.HIT:
-        child.memo = memo
-        return False
-    deps = note_hit(child, memo)
-    parent.absorb_child(deps if parent.collects_deps else None, failed=False, kept_any=False)
-    child.dispose()
-    return True
-
-
-async def _run_background(child: Execution, handle: ComponentMountHandle) -> None:
-    parent, run = child.parent, child.run
-    assert parent is not None
-    ready: Ready | None = None
-    unhandled: BaseException | None = None
-    try:
-        if has_deadline():
-            with without_deadline():
-                ready = await build(child)
-        else:
-            ready = await build(child)
-    except asyncio.CancelledError:
-        pass  # never delivered to handlers
-    except (KeyboardInterrupt, SystemExit) as error:
-        run.cancel(error)
-    except Exception as error:  # noqa: BLE001 - the component's failure, for its handlers
-        child.release_permit()
-        unhandled = await _report(child, error)
-    finally:
-        child.release_permit()
-        deps = ready.deps if ready is not None and parent.collects_deps else None
-        failed = ready is None or child.subtree_failed
-        parent.absorb_child(deps, failed=failed, kept_any=child.kept_any)
-        handle.finished(unhandled)
-        child.stats.member_finished()
-        parent.child_finished()
-        if child.task is not None:
-            run.end_task(child.task)
-        child.dispose()
-
-
-async def _report(child: Execution, error: BaseException) -> BaseException | None:
-    context = ExceptionContext(
-        env_name=child.run.env_name,
-        stable_path=str(child),
-        processor_name=child.name,
-        mount_kind=child.mount_kind,
-        parent_stable_path=None if child.parent is None else str(child.parent),
-    )
-    try:
-        return await route(child.handlers, error, context)
-    except asyncio.CancelledError:
-        return None
-    except (KeyboardInterrupt, SystemExit) as interrupt:
-        child.run.cancel(interrupt)
-        return None
-
-
-async def _run_foreground(child: Execution) -> Any:
-    """Run a component within the caller's task and return its value."""
-    parent = child.parent
-    assert parent is not None
-    parent.release_permit()
-    limiter = child.run.app.limiter
-    if not limiter.try_acquire():
-        await limiter.acquire()
-    child.has_permit = True
-    parent.child_started()
-    child.stats.member_started()
-    ready: Ready | None = None
-    try:
-        ready = await build(child)
-    finally:
-        child.release_permit()
-        deps = ready.deps if ready is not None and parent.collects_deps else None
-        failed = ready is None or child.subtree_failed
-        parent.absorb_child(deps, failed=failed, kept_any=child.kept_any)
-        child.stats.member_finished()
-        parent.child_finished()
-        child.dispose()
-    check_cancellation()
-    return ready.value
 
 
 _DECLARE_TARGET = PlainFunction(declare_target_state_with_child, "mount_target")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
+import logging
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core import logic
@@ -23,12 +23,17 @@ from cocoindex.engine.rows import Node, NodeKind
 from cocoindex.engine.run import Run, RunOptions
 from cocoindex.engine.sweep import delete_root
 from cocoindex.engine.tree import Place
-from cocoindex.engine.workers import worker_pool
-from cocoindex.errors import DeletionsWithheldError
+from cocoindex.errors import AlreadyRunningError, DeletionsWithheldError, StoreError
 
 if TYPE_CHECKING:
     from cocoindex.engine.app import App
     from cocoindex.engine.environment import Environment
+
+
+_logger = logging.getLogger("cocoindex.engine")
+
+LEASE_POLL = 0.1
+"""Seconds between two attempts to get a lease that another process holds."""
 
 
 def new_run(environment: Environment, app: App[Any, Any], options: RunOptions) -> Run:
@@ -93,7 +98,10 @@ def _root_place(state: AppState) -> Place:
     if stored is not None and stored.kind == NodeKind.COMPONENT:
         return Place(stored, rows.ROOT_PARENT_ID, b"", False)
     node = Node(NodeKind.COMPONENT, rows.ROOT_ID, stored is not None and stored.has_children)
-    state.section.write([(key, node.encode())])
+    batch: list[tuple[bytes, bytes | None]] = [(key, node.encode())]
+    if stored is not None:  # what a failed drop has left behind
+        batch.append((rows.tombstone_key(rows.ROOT_PARENT_ID, rows.ROOT_ID), None))
+    state.section.write(batch)
     return Place(node, rows.ROOT_PARENT_ID, b"", stored is None)
 
 
@@ -127,7 +135,7 @@ async def _cancellable(run: Run, coro: Any) -> Any:
     except asyncio.CancelledError:
         if run.cancelled_by is None:
             run.cancel(asyncio.CancelledError())
-        await asyncio.wait([task])
+        await run.ended()
         raise run.cancelled_by if run.cancelled_by is not None else asyncio.CancelledError from None
 
 
@@ -153,21 +161,37 @@ async def _exclusive(
             await exits.enter_async_context(state.root_lock)
             if run.cancelled_by is not None:
                 raise run.cancelled_by
-            if not run.is_preview:
-                state.section.reset_failure()
-            yield
+            if run.is_preview:
+                yield
+                return
+            state.section.reset_failure()
+            state.refresh()
+            try:
+                yield
+            finally:
+                # Before the lease goes: what comes later belongs to the next holder.
+                await _flush_rest(state)
     finally:
         environment.run_ended(run)
         run.stats.terminate()
 
 
+async def _flush_rest(state: AppState) -> None:
+    try:
+        await state.section.flushed()
+    except StoreError as error:  # raised already, or the run is failing for another reason
+        _logger.error("the last state of app %r was lost: %s", state.name, error)  # noqa: TRY400
+
+
 async def _enter_lease(
     exits: contextlib.AsyncExitStack, state: AppState, wait: timedelta | None
 ) -> None:
-    seconds = 0.0 if wait is None else wait.total_seconds()
-    if seconds == 0:
-        lease = state.section.acquire_lease()
-    else:  # blocks while it waits
-        call = partial(state.section.acquire_lease, seconds)
-        lease = await worker_pool().submit(contextvars.copy_context(), call)
-    exits.enter_context(lease)
+    deadline = time.monotonic() + (0.0 if wait is None else wait.total_seconds())
+    while True:
+        try:
+            exits.enter_context(state.section.acquire_lease())
+            return
+        except AlreadyRunningError:
+            if time.monotonic() >= deadline:
+                raise
+        await asyncio.sleep(LEASE_POLL)

@@ -6,11 +6,11 @@ plan -> possible states on disk -> sinks -> settled states. Each boundary is a f
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cocoindex.engine import rows
 from cocoindex.engine.faults import FaultPoint, reach
-from cocoindex.engine.submission import InFlight, MustWait, Submission, plan
+from cocoindex.engine.submission import InFlight, Mode, MustWait, Submission, plan
 
 if TYPE_CHECKING:
     from cocoindex.engine.entry import Entry, Group
@@ -25,7 +25,7 @@ async def prepare(
     declarations: Collection[TargetState[Any]],
     contained: set[bytes],
     *,
-    mode: Literal["build", "delete"],
+    mode: Mode,
     where: object,
 ) -> Submission:
     """Plan until no claimed item is in the middle of being applied by its owner."""
@@ -46,6 +46,8 @@ async def carry_out(
         for actions in submission.sinks():
             run.planned_actions += actions.actions
             run.sinks.plan(actions)
+        if submission.has_actions:  # what is taken over must be gone for its old owner here too
+            run.app.section.write(submission.precommit_rows())
         commit()
         return
     if not submission.has_actions:
@@ -76,11 +78,12 @@ def settle(submission: Submission) -> Batch:
     """Give touched items their final states; the rows that release what is tracked no more."""
     entry = submission.entry
     batch: list[tuple[bytes, bytes | None]] = []
-    for group, item, states in submission.final:
+    for group, item, states, schema_version in submission.final:
         if group.items.get(item.key) is not item:
             continue  # taken over by another component meanwhile
         if states:
             item.states = states
+            item.schema_version = schema_version
             continue
         del group.items[item.key]
         path = group.path_of(item.key)

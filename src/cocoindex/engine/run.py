@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Coroutine, Iterator
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cocoindex.core.keys import StableKey, Symbol, decode_key, encode_path
@@ -14,6 +16,7 @@ from cocoindex.engine.app_state import AppState
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import HandlerChain
 from cocoindex.engine.execution import Provider
+from cocoindex.engine.limits import DEFAULT_LIMITS, Limits
 from cocoindex.engine.providers import root_provider
 from cocoindex.engine.stats import StatsGroup
 
@@ -36,6 +39,13 @@ class Failure(NamedTuple):
     message: str
 
 
+class Decided(IntEnum):
+    """How a component has come to say what it declares in a run."""
+
+    EXECUTED = 1
+    REUSED = 2
+
+
 class RunOptions(NamedTuple):
     """What the caller of an update or drop has asked for."""
 
@@ -43,6 +53,7 @@ class RunOptions(NamedTuple):
     preview: bool = False
     is_drop: bool = False
     guard: DeletionGuard | None = None
+    limits: Limits = DEFAULT_LIMITS
 
 
 class Run:
@@ -63,6 +74,7 @@ class Run:
         self.is_preview = options.preview
         self.is_drop = options.is_drop
         self.guard = options.guard
+        self.limits = options.limits
         self.env_name = env_name
         self.context_provider = context_provider
         self.sinks = sinks
@@ -78,9 +90,10 @@ class Run:
         self.undecided: set[int] = set()
         """Components that keep undeclared items because it is open what their container does."""
         self._providers: dict[bytes, Provider] = {}
-        self._executed = bytearray()
+        self._decided = bytearray()
         self._warned: set[Any] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._starting: set[asyncio.Task[Any]] = set()
         self.cancelled_by: BaseException | None = None
 
     # --- providers -----------------------------------------------------------------------------
@@ -88,6 +101,13 @@ class Run:
     def add_provider(self, provider: Provider) -> None:
         """A container is declared in this run."""
         self._providers[provider.target_path] = provider
+
+    def is_live(self, provider: Provider) -> bool:
+        """Whether ``provider`` belongs to this run (root providers belong to every one)."""
+        return provider.generation is None or self._is_declared(provider)
+
+    def _is_declared(self, provider: Provider) -> bool:
+        return self._providers.get(provider.target_path) is provider
 
     def find_provider(self, encoded_path: bytes) -> Provider | None:
         """The provider with this key chain that is live in this run."""
@@ -114,13 +134,22 @@ class Run:
 
     # --- who is who ----------------------------------------------------------------------------
 
-    def mark_executed(self, component_id: int) -> None:
-        if component_id >= len(self._executed):
-            self._executed.extend(bytes(max(component_id + 1, 4096)))
-        self._executed[component_id] = 1
+    def mark_decided(self, component_id: int, how: Decided) -> None:
+        """A component has said what it declares in this run."""
+        if component_id >= len(self._decided):
+            self._decided.extend(bytes(max(component_id + 1, 4096)))
+        self._decided[component_id] = how
 
-    def was_executed(self, component_id: int) -> bool:
-        return component_id < len(self._executed) and bool(self._executed[component_id])
+    def has_decided(self, component_id: int) -> bool:
+        """Whether a component has executed, or something above it was reused with it."""
+        if self._decision(component_id) is not None:
+            return True
+        return any(self._decision(n) is Decided.REUSED for n in self.lineage(component_id))
+
+    def _decision(self, component_id: int) -> Decided | None:
+        if component_id >= len(self._decided) or not self._decided[component_id]:
+            return None
+        return Decided(self._decided[component_id])
 
     def _entry(self, component_id: int) -> Entry:
         raw = self.app.section.get(rows.tracking_key(component_id))
@@ -141,6 +170,8 @@ class Run:
             if raw is None:
                 return
             parent_id, key = rows.unpack_id(raw[:8]), raw[8:]
+            if parent_id >= node_id:
+                return  # damaged: a parent is older than its children
 
     def path_text(self, component_id: int) -> str:
         return self.path_text_of(self._entry(component_id))
@@ -149,10 +180,33 @@ class Run:
         keys = [key for _, key in self._places(entry) if key]
         return text_of([decode_key(key) for key in reversed(keys)])
 
-    def is_alive(self, component_id: int) -> bool:
+    def is_alive(self, component_id: int | None) -> bool:
+        """Whether a component and everything above it are mounted, as far as is known."""
+        if component_id is None:
+            return False
+        return all(self._stands(*place) for place in self._rows_above(component_id))
+
+    def _rows_above(self, component_id: int) -> Iterator[tuple[int, bytes]]:
+        """Parent id and key of the component's existence row, and of those above it."""
         entry = self._entry(component_id)
-        raw = self.app.section.get(rows.existence_key(entry.parent_id, entry.key))
-        return raw is not None and rows.decode_node(raw).kind == rows.NodeKind.COMPONENT
+        parent_id, key = entry.parent_id, entry.key
+        yield parent_id, key
+        while parent_id != rows.ROOT_PARENT_ID:
+            raw = self.app.section.get(rows.node_key(parent_id))
+            if raw is None:
+                return
+            parent_id, key = rows.unpack_id(raw[:8]), raw[8:]
+            yield parent_id, key
+
+    def _stands(self, parent_id: int, key: bytes) -> bool:
+        raw = self.app.section.get(rows.existence_key(parent_id, key))
+        return raw is not None and rows.decode_node(raw).is_live
+
+    def forget_memos_around(self, component_id: int | None) -> None:
+        """Let the next run execute a component and everything above it."""
+        if component_id is not None:
+            keys = map(rows.component_memo_key, self.lineage(component_id))
+            self.app.section.write([(key, None) for key in keys])
 
     # --- notes ---------------------------------------------------------------------------------
 
@@ -186,29 +240,65 @@ class Run:
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run ``coro`` as a task that a cancellation of this run reaches."""
-        task = self.start_task(coro)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return self.start_task(self._registered(coro))
+
+    async def _registered(self, coro: Coroutine[Any, Any, Any]) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            self.begin_task(task)
+        except asyncio.CancelledError:
+            coro.close()
+            raise
+        try:
+            return await coro
+        finally:
+            self.end_task(task)
 
     def start_task(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Like :meth:`spawn`, for a ``coro`` at whose end :meth:`end_task` is called: this saves
-        each component a callback, and with it a turn of the loop.
+        """A task for a ``coro`` that calls :meth:`begin_task` first and :meth:`end_task` last.
+
+        It is cancelled only in between: a task that is cancelled before its first step would
+        never come to clean up after itself.
         """
         task = asyncio.get_running_loop().create_task(coro)
-        self._tasks.add(task)
-        if self.cancelled_by is not None:
-            task.cancel()
+        self._starting.add(task)
         return task
+
+    def begin_task(self, task: asyncio.Task[Any]) -> None:
+        self._starting.discard(task)
+        self._tasks.add(task)
+        self.check_not_cancelled()
 
     def end_task(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+
+    async def ended(self) -> None:
+        """Wait until no task of this run is left (but the caller's own)."""
+        own = asyncio.current_task()
+        while others := {task for task in self._tasks | self._starting if task is not own}:
+            await asyncio.wait(others)
+
+    def check_not_cancelled(self) -> None:
+        """Raise ``CancelledError`` if this run is being cancelled."""
+        if self.cancelled_by is not None:
+            raise asyncio.CancelledError
 
     def cancel(self, cause: BaseException) -> None:
         """Cancel everything that runs; ``cause`` is what the caller of the run gets."""
         if self.cancelled_by is None:
             self.cancelled_by = cause
         for task in list(self._tasks):
-            task.cancel()
+            _cancel(task)
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    """Cancel ``task`` once it has begun: before, no ``finally`` of it would tell its parent."""
+    coro = task.get_coro()
+    if inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:
+        task.get_loop().call_soon(_cancel, task)
+    else:
+        task.cancel()
 
 
 __all__ = ["Failure", "Run", "RunOptions"]

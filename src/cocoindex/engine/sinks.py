@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.targets import ChildTargetDef, TargetActionSink, call_sink, plan_child
 from cocoindex.engine.workers import worker_pool
-from cocoindex.errors import TransientError, UsageValueError
+from cocoindex.errors import TransientError, UsageError, UsageValueError
 
 if TYPE_CHECKING:
     from cocoindex.engine.context_values import ContextProvider
@@ -110,19 +110,26 @@ class SinkQueue:
         try:
             children = await self._call_once(requests)
         except asyncio.CancelledError as error:
+            if self._task is not None and not self._task.cancelling():
+                await self._call_failed(requests, _stray_cancellation(self._sink, error))
+                return
             for request in requests:
                 request.fail(error)
             raise
         except BaseException as error:  # noqa: BLE001 - handed to the components that wait
-            if len(requests) == 1 or not _may_isolate(error):
-                for request in requests:
-                    request.fail(error)
-                return
-            middle = len(requests) // 2
-            await self._call(requests[:middle])
-            await self._call(requests[middle:])
+            await self._call_failed(requests, error)
             return
         _hand_out(requests, children)
+
+    async def _call_failed(self, requests: list[_Request], error: BaseException) -> None:
+        """Isolate a failure by calling again with fewer components, if that may help."""
+        if len(requests) == 1 or not _may_isolate(error):
+            for request in requests:
+                request.fail(error)
+            return
+        middle = len(requests) // 2
+        await self._call(requests[:middle])
+        await self._call(requests[middle:])
 
     async def _call_once(self, requests: list[_Request]) -> Children | None:
         actions: list[Any] = []
@@ -134,19 +141,25 @@ class SinkQueue:
             self._sink, self._context_provider, actions, wants_child, _run_on_worker
         )
         if children is not None and len(children) != len(actions):
-            raise _WrongLength(
-                f"sink {self._sink.fn!r} returned {len(children)} results "
-                f"for {len(actions)} actions"
+            raise SinkResultError(
+                f"sink {self._sink} returned {len(children)} results for {len(actions)} actions: "
+                "return None, or one ChildTargetDef or None for each action"
             )
         return children
 
 
-class _WrongLength(UsageValueError):
+class SinkResultError(UsageValueError):
     """A sink broke its contract; calling it again with fewer actions won't help."""
 
 
+def _stray_cancellation(sink: Sink, cause: BaseException) -> UsageError:
+    error = UsageError(f"sink {sink} raised CancelledError, but nothing was cancelled")
+    error.__cause__ = cause
+    return error
+
+
 def _may_isolate(error: BaseException) -> bool:
-    return isinstance(error, Exception) and not isinstance(error, (*SYSTEM_ERRORS, _WrongLength))
+    return isinstance(error, Exception) and not isinstance(error, (*SYSTEM_ERRORS, SinkResultError))
 
 
 def _hand_out(requests: list[_Request], children: Children | None) -> None:
@@ -212,7 +225,7 @@ def resolve_children(actions: SinkActions, children: Children | None) -> None:
     for position, child in enumerate(children or ()):
         if child is not None and position not in actions.children:
             raise UsageValueError(
-                f"sink {actions.sink.fn!r} returned a ChildTargetDef for action {position}, "
+                f"sink {actions.sink} returned a ChildTargetDef for action {position}, "
                 "whose target state was not declared with children (or is being deleted)"
             )
     for position, provider in actions.children.items():
@@ -220,6 +233,6 @@ def resolve_children(actions: SinkActions, children: Children | None) -> None:
         if found is None:
             raise UsageValueError(
                 f"expected the child provider of {provider} to be fulfilled: its sink "
-                f"{actions.sink.fn!r} returned no ChildTargetDef for it"
+                f"{actions.sink} returned no ChildTargetDef for it"
             )
         provider.resolve(found.handler)

@@ -43,6 +43,8 @@ _logger = logging.getLogger("cocoindex.engine")
 
 Sink = TargetActionSink[Any, Any]
 
+Mode = Literal["build", "delete", "leftovers"]
+
 _ABSENT: State = (0, None)
 
 
@@ -92,8 +94,9 @@ class Submission:
         self.by_sink: list[SinkActions] = []
         self.extra_rows: list[tuple[bytes, bytes | None]] = []
         """Rows that must be written no later than the possible states."""
-        self.final: list[tuple[Group, Item, tuple[State, ...]]] = []
-        """States of touched items once the sinks have succeeded; empty: the item goes."""
+        self.final: list[tuple[Group, Item, tuple[State, ...], int]] = []
+        """States and schema version of touched items once the sinks have succeeded; no states:
+        the item goes."""
         self.is_changed = False
         self.kept_undeclared = False
         """An item stays although it is not declared: a later run has to look again."""
@@ -147,9 +150,9 @@ def plan(
     declarations: Collection[TargetState[Any]],
     contained: set[bytes],
     *,
-    mode: Literal["build", "delete"],
+    mode: Mode,
 ) -> Submission:
-    """Reconcile everything this component declares or tracks.
+    """Reconcile everything this component declares or tracks (``leftovers``: tracks only).
 
     Raises:
         MustWait: a claimed item belongs to a component that is just applying it; wait, then
@@ -160,7 +163,8 @@ def plan(
     takeovers = Takeovers(run, entry)
     submission = Submission(entry, takeovers)
     planner = _Planner(run, submission, takeovers, mode)
-    planner.declare_all(declarations)
+    if mode != "leftovers":
+        planner.declare_all(declarations)
     planner.undeclared(declarations, contained)
     takeovers.apply()
     return submission
@@ -172,13 +176,13 @@ class _Planner:
         run: Run,
         submission: Submission,
         takeovers: Takeovers,
-        mode: Literal["build", "delete"],
+        mode: Mode,
     ) -> None:
         self.run = run
         self.submission = submission
         self.entry = submission.entry
         self.takeovers = takeovers
-        self.absent = AbsentProviders(run, self.entry, mode)
+        self.absent = AbsentProviders(run, self.entry, "delete" if mode == "delete" else "build")
         self.full_reprocess = run.full_reprocess
         self.untouched = sum(len(group.items) for group in self.entry.groups.values())
         """Tracked items that no declaration has met yet."""
@@ -205,7 +209,7 @@ class _Planner:
             if output is None:
                 self._keep(declaration, group, item)
             else:
-                self._act(declaration, group, item, _checked(output))
+                self._act(declaration, group, item, _checked(output, declaration.__str__))
 
     def _claim(
         self,
@@ -270,8 +274,7 @@ class _Planner:
             group.items[item.key] = item
             return
         group.items[item.key] = item
-        item.schema_version = provider.schema_version
-        self._settle(group, item, _deduplicated(item.states))
+        self._settle(group, item, _deduplicated(item.states), provider.schema_version)
 
     def _act(
         self,
@@ -305,7 +308,7 @@ class _Planner:
                 children_first,
             )
             group.items[item.key] = item
-            self._settle(group, item, (state,))
+            self._settle(group, item, (state,), schema_version)
             return
         if item.children_first and child is None:
             self.absent.emptied[declaration.target_path] = copy(item)
@@ -319,12 +322,11 @@ class _Planner:
         )
         if unchanged:
             return
-        item.schema_version = schema_version
         item.generation = generation
         item.children_first = children_first
         state = (version, record)
         item.states = (*item.states, state)
-        self._settle(group, item, () if record is None else (state,))
+        self._settle(group, item, () if record is None else (state,), schema_version)
 
     def _serialized(self, record: Any, where: Callable[[], str]) -> bytes | None:
         if record is NON_EXISTENCE:
@@ -345,12 +347,16 @@ class _Planner:
             return (self.run.app.new_provider_id(), 0)
         if invalidation == "destructive":
             return (self.run.app.new_provider_id(), 0)
-        if invalidation == "lossy":
+        # A container that may be missing may have lost its children with it.
+        if invalidation == "lossy" or (item is not None and item.has_absent):
             return (current[0], current[1] + 1)
         return current
 
-    def _settle(self, group: Group, item: Item, states: tuple[State, ...]) -> None:
-        self.submission.final.append((group, item, states))
+    def _settle(
+        self, group: Group, item: Item, states: tuple[State, ...], schema_version: int = 0
+    ) -> None:
+        # The schema version too: until the sinks have run, the item is as it was.
+        self.submission.final.append((group, item, states, schema_version))
         self.submission.is_changed = True
 
     # --- undeclared --------------------------------------------------------------------------
@@ -418,17 +424,18 @@ class _Planner:
             if returned is None:
                 self._settle(group, item, ())
                 continue
-            output = _checked(returned)
+            output = _checked(returned, partial(group.text_of, item.key))
             record = None
             if output.tracking_record is not NON_EXISTENCE:
                 record = self._serialized(output.tracking_record, partial(group.text_of, item.key))
             self.submission.add_action(output.sink, output.action, None)
             state = (version, record)
             item.states = (*item.states, state)
-            self._settle(group, item, () if record is None else (state,))
+            kept = () if record is None else (state,)
+            self._settle(group, item, kept, schema_version)
 
 
-def _checked(returned: Any) -> TargetReconcileOutput[Any, Any, Any]:
+def _checked(returned: Any, where: Callable[[], str]) -> TargetReconcileOutput[Any, Any, Any]:
     if type(returned) is TargetReconcileOutput:
         output: TargetReconcileOutput[Any, Any, Any] = returned
     else:
@@ -436,14 +443,14 @@ def _checked(returned: Any) -> TargetReconcileOutput[Any, Any, Any]:
             output = TargetReconcileOutput(*returned)
         except TypeError:
             raise UsageTypeError(
-                "reconcile() must return None or a TargetReconcileOutput, "
+                f"reconcile() of {where()} must return None or a TargetReconcileOutput, "
                 f"not {type(returned).__name__}"
             ) from None
     if output.child_invalidation not in (None, "destructive", "lossy"):
         raise invalid_invalidation(output.child_invalidation)
     if not isinstance(output.sink, TargetActionSink):
         raise UsageTypeError(
-            f"the sink of a TargetReconcileOutput must be a TargetActionSink, "
+            f"reconcile() of {where()}: the sink must be a TargetActionSink, "
             f"not {type(output.sink).__name__}"
         )
     return output

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cocoindex.engine import rows
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.protocol import carry_out, prepare, settle
+from cocoindex.engine.run import Decided
 from cocoindex.engine.stats import Counter
 from cocoindex.engine.sweep import sweep
 from cocoindex.engine.tree import Guard, removal_rows
@@ -39,10 +40,14 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
         where=execution,
     )
 
+    run.mark_decided(execution.id, Decided.EXECUTED)
+
     def commit() -> None:
         _commit(execution, submission, state_rows)
 
     await carry_out(run, submission, commit, where=execution)
+    if submission.kept_undeclared and any(d.child for d in execution.declarations.values()):
+        submission = await _delete_below_own_containers(execution, submission, contained)
     if submission.kept_undeclared or submission.robbed_memos:
         run.undecided.add(execution.id)
         execution.kept_any = True
@@ -56,8 +61,41 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
         reach(FaultPoint.AFTER_MEMO, execution)
     existed = submission.entry.existed
     execution.stats.count(execution.name, Counter.REPROCESSES if existed else Counter.ADDS)
-    if run.app.section.pending_bytes > MAX_PENDING_BYTES:
+    most_pending = run.limits.bytes_in_flight or MAX_PENDING_BYTES
+    if run.app.section.pending_bytes > most_pending:
         await run.app.section.flushed()
+
+
+async def _delete_below_own_containers(
+    execution: Execution, first: Submission, contained: set[bytes]
+) -> Submission:
+    """Plan undeclared items again whose container is this component's own.
+
+    What a container that could not be deleted had taken over stands below a provider that was
+    pending in the first plan, and is resolved only now.
+    """
+    run = execution.run
+    second = await prepare(
+        run,
+        execution.take_entry,
+        execution.declarations.values(),
+        contained,
+        mode="leftovers",
+        where=execution,
+    )
+    second.robbed_memos |= first.robbed_memos
+    second.entry.existed = first.entry.existed
+
+    def commit() -> None:
+        batch = [] if second.has_actions else second.unwritten_rows()
+        batch += settle(second)
+        if second.is_changed:
+            second.entry.version = second.version
+            batch.append((rows.tracking_key(execution.id), second.entry.encode()))
+        run.app.section.write(batch)
+
+    await carry_out(run, second, commit, where=execution)
+    return second
 
 
 def _may_memoize(execution: Execution) -> bool:

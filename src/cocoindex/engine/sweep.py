@@ -76,14 +76,18 @@ class _Deletion:
     async def run_guarded(self) -> bool:
         """Delete; a failure is reported, leaves the tombstone, and is tried again next time."""
         try:
+            return await self._delete_or_report()
+        except (KeyboardInterrupt, SystemExit) as error:  # must not reach the event loop
+            self._run.cancel(error)
+            return False
+
+    async def _delete_or_report(self) -> bool:
+        try:
             return await self._delete()
         except asyncio.CancelledError:
             if self._counted:
                 self._stats.finish_cancelled(self._name)
             raise
-        except (KeyboardInterrupt, SystemExit) as error:  # must not reach the event loop
-            self._run.cancel(error)
-            return False
         except ProviderUnavailable as error:
             self._failed()
             if self._run.is_drop:

@@ -114,7 +114,7 @@ class Takeovers:
             raise MustWait(in_flight)
 
     def _warn_if_contested(self, owner_id: int, declaration: TargetState[Any]) -> None:
-        if not self._run.was_executed(owner_id):
+        if not self._run.has_decided(owner_id):
             return
         what = str(declaration)
         self._run.warn_once(
@@ -136,7 +136,7 @@ class Takeovers:
         for owner_id, group_key, item_key in self._taken:
             self._owner(owner_id).group(group_key).items.pop(item_key, None)
         for owner_id in {owner_id for owner_id, _, _ in self._taken}:
-            if self._run.was_executed(owner_id):  # others have yet to say what they declare
+            if self._run.has_decided(owner_id):  # others have yet to say what they declare
                 self._run.robbed.update(self._run.lineage(owner_id))
 
     def rows(self) -> list[tuple[bytes, bytes | None]]:

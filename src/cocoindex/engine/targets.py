@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
 
+from cocoindex.core.introspect import display_name
 from cocoindex.core.keys import key_segment, path_text
 from cocoindex.engine.generics import (
     T1,
@@ -170,9 +171,8 @@ class TargetActionSink(Generic2[T1, T2]):
         """Deprecated: async form of :meth:`from_fn_with_children`."""
         return _slot_sink(fn, is_async=True)
 
-    @property
-    def can_plan_children(self) -> bool:
-        return self.child_handler is not None
+    def __str__(self) -> str:
+        return display_name(self.fn)  # not its repr: a bound method's shows its instance
 
 
 def _slot_sink(fn: SinkFn, *, is_async: bool) -> TargetActionSink[Any, Any]:
@@ -259,7 +259,7 @@ async def call_sink(
         awaitable = sink.fn(*arguments)
         if not inspect.isawaitable(awaitable):
             raise UsageTypeError(
-                f"sink {sink.fn!r} was built with from_async_fn, but returned "
+                f"sink {sink} was built with from_async_fn, but returned "
                 f"{type(awaitable).__name__} instead of an awaitable"
             )
         returned = await awaitable
@@ -269,11 +269,26 @@ async def call_sink(
         return [slots[i].child if i in slots else None for i in range(len(actions))]
     if sink.child_handler is not None:
         if returned is not None:
-            raise UsageValueError(
-                f"sink {sink.fn!r} has a child_handler factory and must return None"
-            )
+            raise UsageValueError(f"sink {sink} has a child_handler factory and must return None")
         return _planned_children(sink, context_provider, actions, wants_child)
-    return None if returned is None else list(returned)
+    return None if returned is None else _checked_children(sink, returned)
+
+
+def _checked_children(
+    sink: TargetActionSink[Any, Any], returned: Any
+) -> list[ChildTargetDef[Any] | None]:
+    if not isinstance(returned, Sequence) or isinstance(returned, (str, bytes)):
+        raise UsageTypeError(
+            f"sink {sink} must return None or one ChildTargetDef or None for each action, "
+            f"not {type(returned).__name__}"
+        )
+    for child in returned:
+        if child is not None and not isinstance(child, ChildTargetDef):
+            raise UsageTypeError(
+                f"sink {sink} returned {type(child).__name__} where a ChildTargetDef or None "
+                "is expected"
+            )
+    return list(returned)
 
 
 def _planned_children(

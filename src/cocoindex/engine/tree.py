@@ -185,6 +185,8 @@ class MountTree:
             self._write_parent(level.node_id, key, node)
             return node
         level.found += stored.is_live
+        if stored.kind == NodeKind.COMPONENT:  # what stood here must not be reused as it was
+            self._app.section.write([(rows.component_memo_key(stored.id), None)])
         node = stored if stored.is_live else Node(NodeKind.DIRECTORY, stored.id, True)
         if node is not stored or not stored.has_children:
             self._write_parent(level.node_id, key, node)

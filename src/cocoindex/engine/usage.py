@@ -74,10 +74,10 @@ def measure(snapshot: SectionSnapshot) -> AppUsage:
             if tag == b"K":
                 _component(usage, components, key, value)
     for cursor in components.values():
-        _named(usage.functions, UNKNOWN).add(*cursor.rest())
+        count, size = cursor.rest()
+        if count:
+            _named(usage.functions, UNKNOWN).add(count, size)
         usage.tables[TABLES[cursor.tag]] = cursor.total
-    if usage.functions[UNKNOWN].rows == 0:
-        del usage.functions[UNKNOWN]
     for used in usage.tables.values():
         usage.total.add(used.rows, used.bytes)
     return usage

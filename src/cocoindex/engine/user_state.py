@@ -107,7 +107,6 @@ def use_state(
         raise UsageError("use_state() can't be used inside a memoized function call")
     if scope.subpath:
         raise UsageError("use_state() can't be used inside a component_subpath() block")
-    execution = scope.execution
-    if execution.user_state is None:
-        execution.user_state = UserState(execution)
-    return execution.user_state.open(key, initial_value, Any if type_hint is None else type_hint)
+    return scope.execution.own_state().open(
+        key, initial_value, Any if type_hint is None else type_hint
+    )

@@ -104,6 +104,13 @@ class Section(Protocol):
         """Size of the accepted batches that are not durable yet (for back-pressure)."""
         ...
 
+    @property
+    def failures(self) -> int:
+        """How often batches were discarded so far. What was written before the last time may
+        be lost.
+        """
+        ...
+
     def reset_failure(self) -> None:
         """Forget an earlier failed flush, so that a new run can try again."""
         ...

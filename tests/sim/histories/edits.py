@@ -85,6 +85,25 @@ def remove(model: Model, random: Random) -> None:
         parent = model.parent_of(comp)
         assert parent is not None
         parent.children = [child for child in parent.children if child is not comp]
+        model.removed.append((parent, comp))
+
+
+def restore(model: Model, random: Random) -> None:
+    """Something that was removed is there again; rows that others declare now stay theirs."""
+    if not model.removed:
+        return
+    parent, thing = model.removed.pop(random.randrange(len(model.removed)))
+    if all(parent is not comp for comp in model.comps()):
+        return
+    if isinstance(thing, TableModel):
+        parent.tables.append(thing)
+        return
+    for part in walk(thing):
+        for rows in (part.rows, *(call.rows for call in walk_calls(part.calls))):
+            for place in list(rows):
+                if any(place in others for others in model.holders()):
+                    del rows[place]
+    parent.children.append(thing)
 
 
 def rename(model: Model, random: Random) -> None:
@@ -236,7 +255,9 @@ def tone(model: Model, random: Random) -> None:
 
 def add_table(model: Model, random: Random) -> None:
     owners = [comp for comp in model.comps() if comp.kind != "blocking"]
-    table = TableModel(random.choice(("table", "table", "nest", "dir")), f"t{random.randrange(3)}")
+    model.table_count += 1
+    name = f"t{model.table_count}"
+    table = TableModel(random.choice(("table", "table", "nest", "dir")), name)
     if table.kind == "nest":
         table.inner = {f"i{n}": [0, 0] for n in range(1, random.randrange(2, 4))}
     random.choice(owners).tables.append(table)
@@ -247,6 +268,7 @@ def remove_table(model: Model, random: Random) -> None:
     if tables:
         owner, table = random.choice(tables)
         owner.tables = [other for other in owner.tables if other is not table]
+        model.removed.append((owner, table))
 
 
 def move_table(model: Model, random: Random) -> None:
@@ -290,14 +312,19 @@ def inner(model: Model, random: Random) -> None:
 EDITS: dict[str, Edit] = {
     edit.__name__: edit
     for edit in (
-        add, remove, rename, move, swap, wrap, remount, rekind, repass, reorder,
+        add, remove, restore, rename, move, swap, wrap, remount, rekind, repass, reorder,
         put, drop, hand_over, add_call, remove_call, change_call,
         touch, write, code, tone,
         add_table, remove_table, move_table, reshape, alter, inner,
     )
 }  # fmt: skip
 
-HARMLESS = frozenset(EDITS) - {"reshape", "alter", "inner", "move_table", "remove_table", "add_table"}
+CONTAINER_EDITS = frozenset({"reshape", "alter", "inner", "remove_table", "add_table"})
+HARMLESS = frozenset(EDITS) - CONTAINER_EDITS - {"move_table", "restore"}
 """Edits after which exactly those memos are invalid whose arguments, code or sources changed."""
 
-__all__ = ["EDITS", "HARMLESS", "apply", "depth"]
+RANDOM = sorted(set(EDITS) - {"move_table"})
+"""What random histories do. A table that moves to a component which its users are not below is
+left out: the engine has no answer yet for rows whose container outlives the sight of it."""
+
+__all__ = ["EDITS", "HARMLESS", "RANDOM", "CONTAINER_EDITS", "apply", "depth"]

@@ -59,6 +59,8 @@ def _nodes(stored: Stored, nodes: dict[int, tuple[int, bytes, rows.Node]]) -> It
     if len(nodes) != len(stored.table("E")):
         yield "two existence rows share an id"
     for node_id, (parent, key, node) in nodes.items():
+        if node.kind == NodeKind.DEAD_DIRECTORY:
+            continue  # an interrupted sweep leaves some, with nothing in them
         if not node.is_live:
             yield f"a dead node is left: {node_id} {key!r}"
         if parent != rows.ROOT_PARENT_ID:

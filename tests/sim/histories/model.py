@@ -59,6 +59,9 @@ class Model:
         self.files: dict[str, tuple[int, int]] = {}
         self.codes: dict[str, int] = dict.fromkeys(program.CODES, 0)
         self.tone = 0
+        self.table_count = 0
+        self.removed: list[tuple[Comp, Comp | TableModel]] = []
+        """What was removed, and from where, so that it can come back."""
 
     # --- looking around --------------------------------------------------------------------------
 
@@ -93,6 +96,8 @@ class Model:
                 return False
             if comp.kind == "blocking" and (comp.children or comp.tables):
                 return False
+        if self.root.kind == "blocking":
+            return False
         return sum(1 for _ in walk(self.root)) <= 220 and depth(self.root) <= 6
 
     # --- as the program sees it --------------------------------------------------------------------
@@ -160,23 +165,26 @@ class Model:
     def signatures(self) -> set[Any]:
         """One value per memoized call or component: while it is the same, its body must not run."""
         found: set[Any] = set()
-        self._sign_below(self.frozen(), found)
+        self._sign_below(self.frozen(), "/", found)
         return found
 
-    def _sign_below(self, node: Node, found: set[Any]) -> None:
+    def _sign_below(self, node: Node, path: str, found: set[Any]) -> None:
         if node.kind != "plain":
-            found.add(self.sign(node.kind, node))
+            found.add(self.sign(path, node.kind, node))
         for call in node.calls:
-            found.update(self.sign(c.kind, c) for c in flat_calls(call))
+            found.update(self.sign(path, c.kind, c) for c in flat_calls(call))
         for child in node.children:
-            self._sign_below(child, found)
+            keys = ("each", child.kind, child.name) if child.how == "each" else child.subpath
+            below = ("" if path == "/" else path) + "".join(f'/"{key}"' for key in keys)
+            self._sign_below(child, below, found)
 
-    def sign(self, kind: str, argument: Any) -> Any:
+    def sign(self, path: str, kind: str, argument: Any) -> Any:
         kind = "leaf" if kind == "transparent" else kind
         kinds, files, tone = _uses(argument)
         if argument.__class__ is Call and argument.kind == "transparent":
             argument = argument._replace(kind="leaf")
         return (
+            path,
             kind,
             repr(argument),
             tuple(sorted((k, self.codes[k]) for k in kinds)),

@@ -84,7 +84,7 @@ class Present:
 
     def __init__(self) -> None:
         self.files: dict[str, tuple[int, int]] = {}
-        self.ran: list[tuple[str, Any]] = []
+        self.ran: list[tuple[str, str, Any]] = []
         self.providers: dict[Place, Any] = {}
         self.root: Node | None = None
         self.reach: Any = lambda _point, _where: None
@@ -99,7 +99,7 @@ def now_of(name: str) -> list[int]:
 
 
 def note(kind: str, argument: Any) -> None:
-    present.ran.append((kind, argument))
+    present.ran.append((str(coco.get_component_context()), kind, argument))
 
 
 def row_value(source: Any, code: str) -> str:

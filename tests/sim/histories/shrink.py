@@ -12,17 +12,21 @@ PATIENCE = 1500
 """Attempts after which a history is short enough."""
 
 
-def fails(steps: list[Step]) -> bool:
+def failure(steps: list[Step]) -> str | None:
+    """The kind of divergence that ``steps`` lead to, if any."""
     try:
         History().run(steps)
-    except Divergence:
-        return True
-    return False
+    except Divergence as divergence:
+        return divergence.kind
+    return None
 
 
-def shrink(steps: list[Step], is_failing: Fails = fails) -> list[Step]:
-    """The smallest part of ``steps`` found that still fails, its random numbers made small."""
-    attempts = 0
+def shrink(steps: list[Step]) -> list[Step]:
+    """The smallest part of ``steps`` found that still fails in the same way."""
+    kind, attempts = failure(steps), 0
+
+    def is_failing(candidate: list[Step]) -> bool:
+        return failure(candidate) == kind
 
     def still(candidate: list[Step]) -> bool:
         nonlocal attempts

@@ -41,6 +41,7 @@ READ_FILE: Final = os.O_RDONLY | _CLOEXEC | _BINARY | getattr(os, "O_NONBLOCK", 
 _ENTER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _CLOEXEC
 
 
+# Nothing can have a name that is too long; it must be possible to give such a name up.
 _NOTHING: Final = frozenset({errno.ENOENT, errno.ENAMETOOLONG})
 
 
@@ -82,12 +83,6 @@ class Dir(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
-def _nothing(error: OSError) -> None:
-    """Nothing can have a name that is too long; else such a name could never be given up."""
-    if error.errno not in _NOTHING:
-        raise error
-
-
 class _Closing:
     __slots__ = ()
 
@@ -121,7 +116,9 @@ class FdDir(_Closing):
         try:
             return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
         except OSError as e:
-            return _nothing(e)
+            if e.errno in _NOTHING:
+                return None
+            raise
 
     def identity(self) -> tuple[int, int]:
         found = os.fstat(self._fd)
@@ -191,7 +188,9 @@ class PathDir(_Closing):
         try:
             return os.lstat(self._at(name))
         except OSError as e:
-            return _nothing(e)
+            if e.errno in _NOTHING:
+                return None
+            raise
 
     def identity(self) -> tuple[int, int]:
         found = os.stat(self.path)

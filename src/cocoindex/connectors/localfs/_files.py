@@ -1,4 +1,4 @@
-"""Writing one file in one step, and removing one entry."""
+"""Writing files, each in one step, and removing one entry."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 from cocoindex.connectors.localfs._dirs import READ_FILE, Dir, os_error, regular
 from cocoindex.connectors.localfs._entries import EntryAction
 from cocoindex.connectors.localfs._temp import remove_leftovers, temp_name
 
-__all__ = ["make_dir", "remove_dir", "remove_entry", "write_file"]
+__all__ = ["make_dir", "remove_dir", "remove_entry", "write_files"]
 
 _log = logging.getLogger(__name__)
 
@@ -24,42 +25,119 @@ _NOT_EMPTY: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 _sync_content: Final = getattr(os, "fdatasync", os.fsync)
 
 
-def write_file(directory: Dir, name: str, action: EntryAction) -> None:
-    """Put ``action.content`` under ``name``: whole, or not at all."""
-    content = action.content or b""
+def write_files(
+    directory: Dir, actions: Iterable[EntryAction]
+) -> list[tuple[EntryAction, OSError]]:
+    """Put the content of each under its name: whole, or not at all. Returns the failures.
+
+    Step by step for all of them: so the disk has all content before the first wait for it,
+    and most waits find their part done by an earlier one.
+    """
+    failures: list[tuple[EntryAction, OSError]] = []
+    temps = [_Temp(directory, action) for action in actions]
+    try:
+        left = _each(_Temp.fill, temps, failures)
+        left = _each(_Temp.sync, left, failures)
+        _each(_Temp.place, left, failures)
+    finally:
+        # Whatever stopped a write, the half-written file must not stay.
+        for temp in temps:
+            temp.discard()
+    return failures
+
+
+def _each(
+    step: Callable[[_Temp], None],
+    temps: list[_Temp],
+    failures: list[tuple[EntryAction, OSError]],
+) -> list[_Temp]:
+    """Take ``step`` with each; those that succeeded."""
+    done = []
+    for temp in temps:
+        try:
+            step(temp)
+        except OSError as e:
+            failures.append((temp.action, e))
+        else:
+            done.append(temp)
+    return done
+
+
+class _Temp:
+    """Content on its way to its name."""
+
+    __slots__ = ("_directory", "_fd", "_name", "_temp", "action")
+
+    def __init__(self, directory: Dir, action: EntryAction) -> None:
+        self.action = action
+        self._directory = directory
+        self._name = action.path.rpartition("/")[2]
+        self._temp = ""
+        self._fd = -1
+
+    def fill(self) -> None:
+        """Write the content beside its place."""
+        action = self.action
+        mode = _look_at_place(self._directory, self._name, action)
+        temp = temp_name()
+        self._fd = self._directory.open_file(temp, _CREATE, 0o666 if mode is None else mode)
+        self._temp = temp
+        _write_all(self._fd, action.content or b"")
+        if mode is not None and hasattr(os, "fchmod"):
+            os.fchmod(self._fd, mode)  # the process's umask may have taken bits away
+        if action.options.fsync:
+            _start_writing(self._fd)
+
+    def sync(self) -> None:
+        if self.action.options.fsync:
+            _sync_content(self._fd)
+
+    def place(self) -> None:
+        self._close()
+        _patiently(self._directory.replace, self._temp, self._name)
+        self._temp = ""
+
+    def discard(self) -> None:
+        """Remove it unless it was placed."""
+        self._close()
+        if self._temp:
+            # What can't be removed now is swept by a later process; the cause is reported.
+            with suppress(OSError):
+                self._directory.unlink(self._temp)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _look_at_place(directory: Dir, name: str, action: EntryAction) -> int | None:
+    """Clear the place, or refuse it; the permission bits that the file is to have."""
     mode = action.options.mode
     status = directory.lstat(name)
-    if status is not None:
-        if stat.S_ISDIR(status.st_mode):
-            _make_way(directory, name, action)
-        else:
-            if action.fresh:
-                _check_conflict(directory, name, status, action)
-            if mode is None and stat.S_ISREG(status.st_mode):
-                mode = status.st_mode & 0o777
-    temp = temp_name()
-    try:
-        _write_temp(directory, temp, content, mode, action.options.fsync)
-        _patiently(directory.replace, temp, name)
-    except BaseException:
-        # Whatever stopped the write, the half-written file must not stay.
-        if directory.lstat(temp) is not None:
-            directory.unlink(temp)
-        raise
+    if status is None:
+        return mode
+    if stat.S_ISDIR(status.st_mode):
+        _make_way(directory, name, action)
+        return mode
+    if action.fresh:
+        _check_conflict(directory, name, status, action)
+    if mode is None and stat.S_ISREG(status.st_mode):
+        return status.st_mode & 0o777
+    return mode
 
 
-def _write_temp(directory: Dir, temp: str, content: bytes, mode: int | None, sync: bool) -> None:
-    fd = directory.open_file(temp, _CREATE, 0o666 if mode is None else mode)
-    try:
-        written = os.write(fd, content)
-        while written < len(content):
-            written += os.write(fd, memoryview(content)[written:])
-        if mode is not None and hasattr(os, "fchmod"):
-            os.fchmod(fd, mode)  # the process's umask may have taken bits away
-        if sync:
-            _sync_content(fd)
-    finally:
-        os.close(fd)
+def _write_all(fd: int, content: bytes) -> None:
+    written = os.write(fd, content)
+    while written < len(content):
+        written += os.write(fd, memoryview(content)[written:])
+
+
+def _start_writing(fd: int) -> None:
+    """Have the system write to the disk without waiting for it, where it can."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):  # advice; the sync that follows is what counts
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _make_way(directory: Dir, name: str, action: EntryAction) -> None:

@@ -21,7 +21,7 @@ from cocoindex.connectors.localfs._files import (
     make_dir,
     remove_dir,
     remove_entry,
-    write_file,
+    write_files,
 )
 from cocoindex.connectors.localfs._names import parent_of
 from cocoindex.connectors.localfs._places import Context, locate
@@ -31,10 +31,10 @@ __all__ = ["apply_actions"]
 
 T = TypeVar("T")
 
-_WORKERS: Final = 16
+_WORKERS: Final = int(os.environ.get("LW", "4"))
 # Without waiting for the disk, more threads only take turns at the interpreter.
 _WORKERS_UNSYNCED: Final = 8
-_PER_TASK: Final = 16
+_PER_TASK: Final = int(os.environ.get("LG", "32"))
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 _Group = tuple[Tree, str, list[EntryAction]]
@@ -170,14 +170,12 @@ class _Batch:
             return
         with directory:
             sweep_once(directory)
+            failures = write_files(directory, actions)
+            for action, error in failures:
+                self._fail(_named(error, directory, _split(action.path)[1]))
+        if len(failures) < len(actions):
             for action in actions:
-                name = _split(action.path)[1]
-                try:
-                    write_file(directory, name, action)
-                except OSError as e:
-                    self._fail(_named(e, directory, name))
-                else:
-                    self._touch(action, parent)
+                self._touch(action, parent)
 
     # --- removals ---
 

@@ -11,7 +11,7 @@ from cocoindex.engine import rows
 from cocoindex.engine.fsck import nodes, records
 from cocoindex.engine.fsck.finding import Finding, violation
 from cocoindex.engine.fsck.repair import delete_rows
-from cocoindex.engine.fsck.survey import Survey
+from cocoindex.engine.fsck.survey import COUNTER_SIZES, Survey
 
 if TYPE_CHECKING:
     from cocoindex.state.base import SectionSnapshot
@@ -45,7 +45,7 @@ def check_section(snapshot: SectionSnapshot) -> Iterator[Finding]:
 def _counters(survey: Survey) -> Iterator[Finding]:
     for key, value in survey.scan(b"M"):
         name = key[1:].decode(errors="replace")
-        if len(value) != 8:
+        if len(value) not in COUNTER_SIZES:
             yield violation("rows", f"counter {name}", "can't be read")
         elif name == "node":
             survey.node_limit = rows.unpack_id(value)
@@ -58,7 +58,7 @@ def _sequences(survey: Survey) -> Iterator[Finding]:
         name = f"id sequence #{key[1:].hex()}"
         with suppress(ValueError, IndexError):
             name = f"id sequence {key_text(decode_key(key[1:]))}"
-        if len(value) != 8 or not rows.unpack_id(value):
+        if len(value) not in COUNTER_SIZES or not rows.unpack_id(value):
             yield violation("rows", name, "can't be read")
         elif key == rows.sequence_key(records.UNNAMED):
             survey.sequence_limit = rows.unpack_id(value)

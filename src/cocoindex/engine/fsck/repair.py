@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cocoindex.core.keys import Symbol, encode_key, key_segment
 from cocoindex.engine import rows
 from cocoindex.engine.fsck.survey import (
+    COUNTER_SIZES,
     Survey,
     read_node,
     read_tracking,
@@ -55,7 +56,7 @@ def raise_sequence(key: bytes, minimum: int, section: Section) -> Batch:
 
 def _raise(key: bytes, minimum: int, section: Section) -> Batch:
     raw = section.get(key)
-    if raw is not None and len(raw) == 8 and rows.unpack_id(raw) >= minimum:
+    if raw is not None and len(raw) in COUNTER_SIZES and rows.unpack_id(raw) >= minimum:
         return []
     return [(key, rows.pack_id(minimum))]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from cocoindex.core.keys import decode_key, path_text
 from cocoindex.engine import rows
@@ -13,8 +13,10 @@ from cocoindex.state.base import SectionSnapshot
 
 T = TypeVar("T")
 
+COUNTER_SIZES: Final = (8, 16)
+"""Bytes of a counter's row: the next id, after the mark of who has reserved last, if any."""
+
 _LARGEST_ID = (1 << 64) - 1
-_DEEPEST = 1 << 16
 
 
 class Survey:
@@ -52,27 +54,24 @@ class Survey:
     def lineage(self, node_id: int, parent_id: int) -> Iterator[int]:
         """A node and what is above it; ends early where the chain is broken."""
         yield node_id
-        for _ in range(_DEEPEST):
-            if parent_id == rows.ROOT_PARENT_ID:
-                return
+        while parent_id != rows.ROOT_PARENT_ID:
             yield parent_id
             place = self.place_of(parent_id)
-            if place is None:
+            if place is None or place[0] >= parent_id:
                 return
             parent_id = place[0]
 
     def path_at(self, parent_id: int, key: bytes) -> str:
         """Readable path of a place; ``…`` stands for what is not known."""
         keys = [key]
-        for _ in range(_DEEPEST):
-            if parent_id == rows.ROOT_PARENT_ID:
-                return key_chain_text(keys)
+        while parent_id != rows.ROOT_PARENT_ID:
             place = self.place_of(parent_id)
-            if place is None:
-                break
-            parent_id, above = place
-            keys.append(above)
-        return "…" + key_chain_text(keys)
+            # A parent is older than its children: else the names go round in a circle.
+            if place is None or place[0] >= parent_id:
+                return "…" + key_chain_text(keys)
+            parent_id = place[0]
+            keys.append(place[1])
+        return key_chain_text(keys)
 
     def path_of(self, component_id: int) -> str:
         """Readable path of a component by its id; ``component #id`` if it is not known."""

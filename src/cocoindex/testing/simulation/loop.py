@@ -64,6 +64,12 @@ class SeededLoop(asyncio.BaseEventLoop):
             raise Killed
         return task.result()
 
+    def run_until_idle(self) -> None:
+        """Run until nothing is ready and no timer is set."""
+        while self._ready or self._scheduled:
+            self.call_at(self.time() if self._ready else self._scheduled[0]._when, self.stop)
+            self.run_forever()
+
     def kill(self) -> None:
         """Stop at once: nothing that was scheduled runs any more."""
         self._doomed = asyncio.all_tasks(self)  # or they would vanish, with warnings

@@ -135,6 +135,14 @@ class SimulatedProcess:
             points.install(None)
             use_pool(None)
 
+    def settle(self) -> None:
+        """Let everything end that still goes on, such as sink calls that a cancelled update has
+        abandoned.
+        """
+        if self.is_alive:
+            with self._installed():
+                self.loop.run_until_idle()
+
     def _kill(self) -> None:
         self.is_alive = False
         self._on_kill()

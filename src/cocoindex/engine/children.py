@@ -1,0 +1,199 @@
+"""Running mounted components: permits, bookkeeping at the parent, failures."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
+from cocoindex.engine.component_memo import ComponentMemo, Probe
+from cocoindex.engine.exception_handlers import ExceptionContext, route
+from cocoindex.engine.lifecycle import Ready, build, note_hit
+from cocoindex.engine.scope import enter, leave
+from cocoindex.engine.stats import Counter
+from cocoindex.errors import UsageError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.execution import Execution
+
+
+class ComponentMountHandle:
+    """Stands for one or many mounted components."""
+
+    __slots__ = ("_error", "_idle", "_pending")
+
+    def __init__(self) -> None:
+        self._pending = 0
+        self._error: BaseException | None = None
+        self._idle: asyncio.Future[None] | None = None
+
+    async def ready(self) -> None:
+        """Return when everything mounted is ready; may be awaited many times.
+
+        Raises:
+            BaseException: what every exception handler passed on, if there are handlers and
+                all of them raised.
+        """
+        check_cancellation()
+        while self._pending:
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+        check_cancellation()
+        if self._error is not None:
+            raise self._error
+
+    def started(self) -> None:
+        self._pending += 1
+
+    def finished(self, error: BaseException | None = None) -> None:
+        self._pending -= 1
+        if self._error is None:
+            self._error = error
+        if self._pending == 0 and self._idle is not None:
+            if not self._idle.done():
+                self._idle.set_result(None)
+            self._idle = None
+
+
+# --- what the parent keeps of a child, from its mount to its end ------------------------------
+
+
+async def _begin(child: Execution) -> None:
+    """Count the child in at its parent, and take a permit for it.
+
+    The parent gives its own permit back first, so that nested mounts always progress.
+    """
+    parent = _parent(child)
+    child.run.check_not_cancelled()
+    parent.child_started()
+    child.stats.member_started()
+    parent.release_permit()
+    limiter = child.run.app.limiter
+    if not limiter.try_acquire():
+        try:
+            await limiter.acquire()
+        except BaseException:
+            _end(child, None)  # claimed, but never run
+            raise
+    child.has_permit = True
+
+
+def _end(child: Execution, ready: Ready | None) -> None:
+    """Count the child out; without ``ready`` it has failed."""
+    parent = _parent(child)
+    child.release_permit()
+    deps = ready.deps if ready is not None and parent.collects_deps else None
+    failed = ready is None or child.subtree_failed
+    parent.absorb_child(deps, failed=failed, kept_any=child.kept_any)
+    child.stats.member_finished()
+    parent.child_finished()
+    child.dispose()
+
+
+def _parent(child: Execution) -> Execution:
+    assert child.parent is not None
+    return child.parent
+
+
+# --- in the background ---------------------------------------------------------------------------
+
+
+async def start_background(child: Execution, handle: ComponentMountHandle) -> bool:
+    """Start a component in the background; true if its memo was reused on the spot."""
+    await _begin(child)
+    if child.function.memo and (reused := _reuse_now(child)) is not None:
+        _end(child, reused)
+        return True
+    handle.started()
+    child.task = child.run.start_task(_run_background(child, handle))
+    return False
+
+
+def _reuse_now(child: Execution) -> Ready | None:
+    """Reuse the child's memo without a task, if no state function has to be awaited."""
+    memo = ComponentMemo(child)
+    token = enter(child.scope)
+    try:
+        found = memo.probe()
+    except Exception:  # noqa: BLE001 - found again, and reported, by the child's own execution
+        return None
+    finally:
+        leave(token)
+    if found is not Probe.HIT:
+        child.memo = memo
+        return None
+    return Ready(None, note_hit(child, memo))
+
+
+async def _run_background(child: Execution, handle: ComponentMountHandle) -> None:
+    run, task = child.run, child.task
+    assert task is not None
+    ready: Ready | None = None
+    unhandled: BaseException | None = None
+    try:
+        run.begin_task(task)
+        if has_deadline():
+            with without_deadline():
+                ready = await build(child)
+        else:
+            ready = await build(child)
+    except asyncio.CancelledError as error:
+        # Never delivered to handlers, unless nobody has cancelled anything.
+        if run.cancelled_by is None and not task.cancelling():
+            unhandled = await _report_stray_cancellation(child, error)
+    except (KeyboardInterrupt, SystemExit) as error:
+        run.cancel(error)
+    except Exception as error:  # noqa: BLE001 - the component's failure, for its handlers
+        child.release_permit()
+        unhandled = await _report(child, error)
+    finally:
+        run.end_task(task)
+        handle.finished(unhandled)
+        _end(child, ready)
+
+
+async def _report_stray_cancellation(
+    child: Execution, cause: BaseException
+) -> BaseException | None:
+    error = UsageError(f"{child.name} at {child} raised CancelledError, but nothing was cancelled")
+    error.__cause__ = cause
+    child.stats.count(child.name, Counter.STARTS)
+    child.stats.count(child.name, Counter.ERRORS)
+    child.run.note_failure(str(child), child.name, error)
+    return await _report(child, error)
+
+
+async def _report(child: Execution, error: BaseException) -> BaseException | None:
+    context = ExceptionContext(
+        env_name=child.run.env_name,
+        stable_path=str(child),
+        processor_name=child.name,
+        mount_kind=child.mount_kind,
+        parent_stable_path=None if child.parent is None else str(child.parent),
+    )
+    try:
+        return await route(child.handlers, error, context)
+    except asyncio.CancelledError:
+        return None
+    except (KeyboardInterrupt, SystemExit) as interrupt:
+        child.run.cancel(interrupt)
+        return None
+
+
+# --- in the foreground ---------------------------------------------------------------------------
+
+
+async def run_foreground(child: Execution) -> Any:
+    """Run a component within the caller's task and return its value."""
+    await _begin(child)
+    ready: Ready | None = None
+    try:
+        ready = await build(child)
+    except (KeyboardInterrupt, SystemExit) as error:  # must not reach the event loop
+        child.run.cancel(error)
+        raise asyncio.CancelledError from error
+    finally:
+        _end(child, ready)
+    check_cancellation()
+    return ready.value
