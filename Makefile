@@ -14,7 +14,7 @@ JOBS ?= 1
 PYTEST := $(BIN)/python -m pytest $(if $(filter-out 1,$(JOBS)),-n $(JOBS))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo examples test check lint types rules format docs serve-docs bench clean
+.PHONY: help venv demo examples test check lint types rules format docs serve-docs sim bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,11 @@ docs: $(STAMP)  ## build the documentation into site/, warnings are errors
 
 serve-docs: $(STAMP)  ## the documentation at http://127.0.0.1:8000
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+SEEDS ?= 2000
+
+sim: $(STAMP)  ## random histories with kills against the simulated engine; more: make sim SEEDS=200000
+	$(BIN)/python tests/sim/run.py --seeds $(SEEDS) --mutants
 
 bench: $(STAMP)  ## compare with CocoIndex 1.0.26 and write docs/benchmarks.md
 	$(BIN)/python benchmarks/bench_files.py --write

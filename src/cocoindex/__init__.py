@@ -34,6 +34,7 @@ from cocoindex.core.sentinels import (
 )
 from cocoindex.core.serde import serialize_by_pickle, unpickle_safe
 from cocoindex.engine.app import App, AppConfig, DropHandle, UpdateHandle, show_progress
+from cocoindex.engine.children import ComponentMountHandle
 from cocoindex.engine.context_access import use_context
 from cocoindex.engine.context_values import ContextKey, ContextProvider
 from cocoindex.engine.declare import declare_target_state, declare_target_state_with_child
@@ -59,7 +60,6 @@ from cocoindex.engine.lifespan import (
 )
 from cocoindex.engine.limits import Limits
 from cocoindex.engine.mount import (
-    ComponentMountHandle,
     map,
     mount,
     mount_each,

@@ -79,7 +79,7 @@ class StoreError(CocoIndexError, RuntimeError):
     """The state store can't be opened, read or written."""
 
 
-class StoreFormatError(StoreError):
+class StoreFormatError(StoreError, ValueError):
     """The state store was written by an incompatible release, or is damaged."""
 
 

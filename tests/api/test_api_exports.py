@@ -29,14 +29,14 @@ EXPORTED = """
     mount use_mount mount_each mount_target map get_component_context use_state StateHandle
     exception_handler ExceptionContext ExceptionHandler
     ROOT_PATH StablePath StableKey Symbol
-    CocoIndexError TransientError DeletionGuard DeletionsWithheldError
+    CocoIndexError TransientError DeletionGuard Limits DeletionsWithheldError
 """.split()
 
 # Exported once they work; an export that does nothing would be worse than none.
 NOT_YET = """
     GPU GPUPool GPURunner configure_gpu_pool current_gpu current_gpus current_gpu_fraction
     LiveComponent LiveComponentOperator LiveMapFeed LiveMapView LiveMapSubscriber auto_refresh
-    Limits Secret Plan Budget report_usage Ray Processes
+    Secret Plan Budget report_usage Ray Processes
 """.split()
 
 

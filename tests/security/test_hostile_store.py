@@ -52,11 +52,7 @@ def test_the_corpus_is_large_and_covers_every_table(trials):
 
 # A cut existence row, and a damaged tracking row that is only looked at, end with the error of
 # the decoder instead of a StoreFormatError.
-BARE_ERRORS = pytest.mark.xfail(reason="decoders in engine/rows.py raise their own errors")
-CASES = [
-    pytest.param(row, id=name, marks=[BARE_ERRORS] if row in "EK" else [])
-    for row, name in ROWS.items()
-]
+CASES = [pytest.param(row, id=name) for row, name in ROWS.items()]
 
 
 @pytest.mark.parametrize("row", CASES)

@@ -35,6 +35,7 @@ class Rich:
         self.export = self.build.PRESENT / self.build.EXPORT
         self.store = MemoryStore()
         import_archive(self.export, self.store)
+        self._environments: list[Any] = []
 
     @property
     def section(self) -> Section:
@@ -51,9 +52,14 @@ class Rich:
     def owned(self) -> set[bytes]:
         return set(self.rows(b"O"))
 
+    def environment(self) -> Any:
+        """An environment on the store, which would be closed with it: kept until the end."""
+        self._environments.append(self.build.environment(self.program, None, self.store))
+        return self._environments[-1]
+
     async def update(self, name: str = "golden") -> None:
         """One clean update; the store stays open."""
-        env = self.build.environment(self.program, None, self.store)
+        env = self.environment()
         function = self.program.main if name == "golden" else self.program.interrupted
         arguments: tuple[Any, ...] = () if name == "golden" else (("a",),)
         app = self.build.coco.App(

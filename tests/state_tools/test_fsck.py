@@ -319,7 +319,7 @@ class TestTombstones:
         assert fsck(rich.store, "interrupted") == []
 
     async def test_a_failed_drop_leaves_none_once_the_app_is_used_again(self, rich: Any) -> None:
-        env = rich.build.environment(rich.program, None, rich.store)
+        env = rich.environment()
         app = rich.build.coco.App(
             rich.build.coco.AppConfig(name="interrupted", environment=env),
             rich.program.interrupted,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cocoindex.core.keys import StableKey, encode_key
 from cocoindex.engine import rows
 from cocoindex.engine.limiter import Limiter
-from cocoindex.errors import UsageError
+from cocoindex.errors import StoreFormatError, UsageError
 
 if TYPE_CHECKING:
     from cocoindex.engine.submission import InFlight
@@ -43,6 +43,11 @@ class Counter:
     def _start_over(self, raw: bytes | None) -> None:
         self._next = self._reserved = self._first if raw is None else rows.unpack_id(raw)
         self._failures = self._section.failures
+
+    @property
+    def reserved(self) -> int:
+        """The first id that is not reserved yet."""
+        return self._reserved
 
     def refresh(self) -> None:
         """Continue where the store says, if it is not as this counter has left it."""
@@ -97,6 +102,11 @@ class AppState:
         self.root_lock = asyncio.Lock()
         self.limiter = Limiter(self.limiter.limit)
         self.in_flight.clear()
+
+    def check_node_id(self, node_id: int) -> None:
+        """Raises ``StoreFormatError`` for an id that was never handed out."""
+        if node_id >= self._nodes.reserved:
+            raise StoreFormatError(f"node id {node_id} was never handed out. {rows.DAMAGED}")
 
     def new_node_id(self) -> int:
         return self._nodes.next()

@@ -77,11 +77,8 @@ class Entry:
     def _decode(self, raw: bytes) -> None:
         try:
             row = rows.decode_tracking(raw)
-        except ValueError as error:
-            raise StoreFormatError(
-                f"tracking entry of component {self.component_id} is damaged: {error}. Check the "
-                "store with 'cocoindex state fsck', or restore it from a backup."
-            ) from error
+        except StoreFormatError as error:
+            raise StoreFormatError(f"component {self.component_id}: {error}") from error
         self.version = row.version
         self.processor = row.processor
         self.parent_id = row.parent_id

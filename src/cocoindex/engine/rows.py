@@ -30,6 +30,7 @@ from typing import Final
 import msgspec
 
 from cocoindex.core.keys import StableKey, decode_path, encode_key, key_segment
+from cocoindex.errors import StoreFormatError
 
 _ID: Final = Packing(">Q")
 pack_id = _ID.pack
@@ -53,6 +54,9 @@ class NodeKind(IntEnum):
 
 
 HAS_CHILDREN: Final = 0x10
+NODE_SIZE: Final = 9
+
+DAMAGED: Final = "Check the store with 'cocoindex state fsck', or restore it from a backup."
 
 
 class Node(msgspec.Struct, frozen=True, gc=False):
@@ -76,7 +80,15 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 
 
 def decode_node(value: bytes) -> Node:
-    return Node(value[0] & 0x0F, unpack_id(value), bool(value[0] & HAS_CHILDREN))
+    """Decode an existence row.
+
+    Raises:
+        StoreFormatError: the row is damaged.
+    """
+    kind = value[0] & 0x0F if len(value) == NODE_SIZE else 0
+    if not NodeKind.COMPONENT <= kind <= NodeKind.DEAD_DIRECTORY:
+        raise StoreFormatError(f"an existence row is damaged ({value[:16].hex()!r}). {DAMAGED}")
+    return Node(kind, unpack_id(value), bool(value[0] & HAS_CHILDREN))
 
 
 State = tuple[int, bytes | None]
@@ -182,10 +194,34 @@ class ComponentMemoRow(msgspec.Struct, array_like=True, gc=False):
 
 
 encode = msgspec.msgpack.Encoder().encode
-decode_tracking = msgspec.msgpack.Decoder(TrackingRow).decode
-decode_tombstone = msgspec.msgpack.Decoder(TombstoneRow).decode
+_decode_tracking = msgspec.msgpack.Decoder(TrackingRow).decode
+_decode_tombstone = msgspec.msgpack.Decoder(TombstoneRow).decode
 decode_function_memo = msgspec.msgpack.Decoder(FunctionMemoRow).decode
 decode_component_memo = msgspec.msgpack.Decoder(ComponentMemoRow).decode
+
+
+def decode_tracking(value: bytes) -> TrackingRow:
+    """Decode a tracking row.
+
+    Raises:
+        StoreFormatError: the row is damaged.
+    """
+    try:
+        return _decode_tracking(value)
+    except ValueError as error:
+        raise StoreFormatError(f"a tracking row is damaged: {error}. {DAMAGED}") from error
+
+
+def decode_tombstone(value: bytes) -> TombstoneRow:
+    """Decode a tombstone row.
+
+    Raises:
+        StoreFormatError: the row is damaged.
+    """
+    try:
+        return _decode_tombstone(value)
+    except ValueError as error:
+        raise StoreFormatError(f"a tombstone row is damaged: {error}. {DAMAGED}") from error
 
 
 def existence_key(parent_id: int, key: bytes) -> bytes:

@@ -137,7 +137,8 @@ class Run:
     def mark_decided(self, component_id: int, how: Decided) -> None:
         """A component has said what it declares in this run."""
         if component_id >= len(self._decided):
-            self._decided.extend(bytes(max(component_id + 1, 4096)))
+            self.app.check_node_id(component_id)
+            self._decided.extend(bytes(max(component_id + 1 - len(self._decided), 4096)))
         self._decided[component_id] = how
 
     def has_decided(self, component_id: int) -> bool:

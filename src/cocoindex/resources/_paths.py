@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cocoindex.errors import UsageTypeError, UsageValueError
+from cocoindex.resources._hints import kind_of
 
 if TYPE_CHECKING:
     from cocoindex import ContextKey
@@ -207,4 +208,4 @@ def as_pure_path(path: object) -> PurePath:
     """``path`` as a pure path of this platform. Raises ``TypeError`` for other types."""
     if isinstance(path, str | PurePath):
         return PurePath(path)
-    raise UsageTypeError(f"a path must be a str or a pathlib path, not {type(path).__name__}")
+    raise UsageTypeError(f"a path must be a str or a pathlib path, not {kind_of(path)}")

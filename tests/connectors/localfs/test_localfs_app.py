@@ -454,6 +454,20 @@ async def test_preview_lists_actions_and_writes_nothing(world: World) -> None:
     assert world.result() == {}
 
 
+async def test_a_preview_names_the_real_target_and_keeps_what_stands(world: World) -> None:
+    world.write(a="one")
+    app = copying_app(world)
+
+    async def described() -> list[tuple[str, str, str]]:
+        actions = [a.__coco_describe__() for a in await app.update(preview=True)]
+        return [(a["target"], a["verb"], a["key"]) for a in actions]
+
+    target = str(world.target)
+    assert await described() == [(target, "create", "./"), (target, "create", "a")]
+    await app.update()
+    assert await described() == [(target, "keep", "./")]
+
+
 async def test_a_full_reprocess_writes_everything_again(world: World) -> None:
     world.write(a="one")
     app = copying_app(world)
@@ -488,6 +502,16 @@ async def test_a_declared_target_can_be_handed_up_by_use_mount(world: World) -> 
 def test_target_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         localfs.dir_target(Path("x"), **options)
+
+
+def test_a_forgotten_await_is_named(tmp_path: Path) -> None:
+    file = localfs.File(localfs.FilePath(tmp_path / "x"))
+    with pytest.raises(TypeError, match=r"FileLike.read_text\(\): forgot `await`"):
+        localfs.declare_file(tmp_path / "y", file.read_text())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="forgot `await`"):
+        localfs.walk_dir(file.read())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="forgot `await`"):
+        localfs.FilePath(file.read())  # type: ignore[arg-type]
 
 
 def test_content_of_other_types_is_refused() -> None:

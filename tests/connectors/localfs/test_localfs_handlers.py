@@ -111,6 +111,38 @@ def test_actions_print_without_their_content() -> None:
     assert repr(output.action) == "write(base:out/d/f, 600 bytes)"
 
 
+@pytest.mark.parametrize(
+    ("desired", "prev", "verb", "key"),
+    [
+        (file(b"x"), [], "create", "n"),
+        (file(b"x"), [written(b"y")], "update", "n"),
+        (file(b"x"), [EntryRecord()], "update", "n"),
+        (DirSpec(False), [], "create", "n/"),
+        (DirSpec(False), [EntryRecord()], "keep", "n/"),
+        (DirSpec(False), [written(b"y")], "update", "n/"),
+        (coco.NON_EXISTENCE, [written(b"y")], "delete", "n"),
+        (coco.NON_EXISTENCE, [EntryRecord()], "delete", "n/"),
+    ],
+)
+def test_actions_describe_themselves(
+    desired: Any, prev: list[EntryRecord], verb: str, key: str
+) -> None:
+    output = entries().reconcile("n", desired, prev, False)
+    assert output is not None
+    assert output.action.__coco_describe__() == {
+        "target": "base:out",
+        "verb": verb,
+        "key": key,
+        "fields": (),
+    }
+
+
+def test_a_directory_that_may_be_missing_is_not_just_kept() -> None:
+    output = entries().reconcile("d", DirSpec(False), [EntryRecord()], True)
+    assert output is not None
+    assert output.action.__coco_describe__()["verb"] == "update"
+
+
 # --- roots ---
 
 

@@ -156,8 +156,10 @@ async def test_names_that_are_not_utf8_are_listed(tmp_path: Path) -> None:
 async def test_a_root_that_is_no_directory_raises(tmp_path: Path, name: str) -> None:
     make_tree(tmp_path, "file")
     for on_error in ("raise", "skip"):
-        with pytest.raises(ValueError, match="Path is not a directory: "):
+        with pytest.raises(ValueError, match="Path is not a directory: ") as caught:
             await keys(tmp_path / name, on_error=on_error)
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 @pytest.fixture

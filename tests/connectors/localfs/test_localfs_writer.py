@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cocoindex.connectors.localfs import _dirs, _temp
+from cocoindex.connectors.localfs import _dirs, _files, _temp
 from cocoindex.connectors.localfs._entries import EntryAction, Options, Tree
 from cocoindex.connectors.localfs._writer import apply_actions
 
@@ -153,6 +153,45 @@ def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(
         writer.apply(writer.write("x", b"new"))
     monkeypatch.undo()
     assert writer.tree_now() == {"x": "old"}
+
+
+def test_one_failed_sync_fails_one_file(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter("ab")
+
+    def sync(_: int) -> None:
+        if next(calls) == "a":
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(_files, "_sync_content", sync)
+    with pytest.raises(OSError, match="root/a"):
+        writer.apply(*(writer.write(n, options=Options()) for n in "ab"))
+    assert writer.tree_now() == {"b": "new"}
+
+
+def test_all_content_is_handed_over_before_the_first_wait_for_the_disk(
+    writer: Writer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[int] = []
+    monkeypatch.setattr(_files, "_sync_content", lambda _: there.append(len([*root.iterdir()])))
+    writer.apply(*(writer.write(n, options=Options()) for n in "abc"))
+    assert there == [3, 3, 3]
+
+
+def test_an_interrupt_leaves_neither_temporary_files_nor_descriptors(
+    writer: Writer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    def interrupted(fd: int) -> None:
+        opened.append(fd)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_files, "_sync_content", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer.apply(*(writer.write(n, options=Options()) for n in "abc"))
+    assert not any(root.iterdir())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
 
 
 def test_short_writes_are_continued(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:

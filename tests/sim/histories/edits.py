@@ -327,4 +327,4 @@ RANDOM = sorted(set(EDITS) - {"move_table"})
 """What random histories do. A table that moves to a component which its users are not below is
 left out: the engine has no answer yet for rows whose container outlives the sight of it."""
 
-__all__ = ["EDITS", "HARMLESS", "RANDOM", "CONTAINER_EDITS", "apply", "depth"]
+__all__ = ["CONTAINER_EDITS", "EDITS", "HARMLESS", "RANDOM", "apply", "depth"]

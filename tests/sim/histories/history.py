@@ -54,6 +54,8 @@ def steps_of(seed: int) -> list[Step]:
     for _ in range(random.choice((1, 2, 4)) if size > 20 else random.choice((4, 8, 12))):
         for _ in range(random.choice((0, 1, 1, 2, 3))):
             steps.append(Step(random.choice(kinds), random.getrandbits(16)))
+        if random.random() < 0.3:
+            steps += [Step("faulty", random.getrandbits(16)), Step("undo", random.getrandbits(16))]
         for _ in range(random.choice((1, 2, 3, 5))):
             steps.append(Step("faulty", random.getrandbits(16)))
         if random.random() < 0.25:
@@ -73,6 +75,7 @@ class History:
         self.outside = outside.Outside()
         self.process: SimulatedProcess | None = None
         self.log = log
+        self.past: list[Model] = []
         self.errors: list[str] = []
         self.estimate = 60
         self.updates = 0
@@ -100,6 +103,8 @@ class History:
             self._faulty(random)
         elif step.what in ("clean", "last"):
             self._clean(random, is_last=step.what == "last")
+        elif step.what == "undo":
+            self._undo(random)
         else:
             self._edit(step, random)
 
@@ -114,9 +119,21 @@ class History:
         self.model = edits.apply(before, step.what, random)
         if self.model is before:
             return
+        self.past.append(before)
         if step.what not in edits.HARMLESS:
             self._known = None
         self.note(f"{step.what}: {describe_edit(before, self.model)}")
+
+    def _undo(self, random: Random) -> None:
+        """The program, its sources and its code are again as they were one to three edits ago."""
+        if not self.past:
+            return
+        count = min(random.choice((1, 1, 2, 3)), len(self.past))
+        before, self.model = self.model, self.past[-count]
+        del self.past[-count:]
+        self.model.table_count = before.table_count
+        self._known = None
+        self.note(f"undo: {show(self.model)}")
 
     # --- updates -----------------------------------------------------------------------------------
 
@@ -260,7 +277,9 @@ class History:
         for action in outcome.value:
             twin.act(action)
         if twin.ours() != expected:
-            raise Divergence(f"the plan {outcome.value} leads to {difference(twin.ours(), expected)}")
+            raise Divergence(
+                f"the plan {outcome.value} leads to {difference(twin.ours(), expected)}"
+            )
 
     # --- expectations ------------------------------------------------------------------------------
 

@@ -49,7 +49,9 @@ def at_rest(disk: MemoryDisk, app: str) -> list[str]:
         found += _tracked(stored, component, row, items, nodes)
     for path, owner in stored.table("O").items():
         if items.get(path) != rows.unpack_id(owner):
-            found.append(f"owner row of {path.hex()} names {rows.unpack_id(owner)}, not its tracker")
+            found.append(
+                f"owner row of {path.hex()} names {rows.unpack_id(owner)}, not its tracker"
+            )
     found += [f"a tombstone is left: {key.hex()}" for key in stored.table("T")]
     found += _memos(stored, nodes, items)
     return found

@@ -113,9 +113,7 @@ class Model:
         children = tuple(self._freeze(child, here) for child in comp.children)
         passes: tuple[Place, ...] = ()
         if comp.passes and comp.how != "each":
-            passes = tuple(
-                sorted({p[:-1] for p, _ in rows if p[0] != "rows" and p[:-1] in above})
-            )
+            passes = tuple(sorted({p[:-1] for p, _ in rows if p[0] != "rows" and p[:-1] in above}))
         return Node(
             comp.name, comp.subpath, comp.how, comp.kind, rows, calls, tables, comp.tone,
             passes, children,

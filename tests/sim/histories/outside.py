@@ -193,9 +193,7 @@ class Rows:
     def reconcile(self, key: Any, desired: Any, prev: Collection[str], missing: bool, /) -> Any:
         path = (*self.path, key)
         if coco.is_non_existence(desired):
-            return coco.TargetReconcileOutput(
-                Action("delete", path), self.sink, coco.NON_EXISTENCE
-            )
+            return coco.TargetReconcileOutput(Action("delete", path), self.sink, coco.NON_EXISTENCE)
         if missing or not prev:
             return coco.TargetReconcileOutput(Action("put", path, desired), self.sink, desired)
         columns = desired.split("|")
@@ -231,9 +229,7 @@ class Containers:
     def reconcile(self, key: Any, desired: Any, prev: Collection[str], missing: bool, /) -> Any:
         path = (*self.path, key)
         if coco.is_non_existence(desired):
-            return coco.TargetReconcileOutput(
-                Action("delete", path), self.sink, coco.NON_EXISTENCE
-            )
+            return coco.TargetReconcileOutput(Action("delete", path), self.sink, coco.NON_EXISTENCE)
         op, harm = _container_change(desired, prev, missing)
         return coco.TargetReconcileOutput(Action(op, path, desired), self.sink, desired, harm)
 

@@ -42,9 +42,7 @@ class File:
 
     def __coco_memo_state__(self, prev: Any) -> coco.MemoStateOutcome:
         now = now_of(self.name)
-        same = not coco.is_non_existence(prev) and (
-            list(prev) == now or list(prev)[1:] == now[1:]
-        )
+        same = not coco.is_non_existence(prev) and (list(prev) == now or list(prev)[1:] == now[1:])
         return coco.MemoStateOutcome(now, same)
 
     def __repr__(self) -> str:

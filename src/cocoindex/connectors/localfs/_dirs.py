@@ -248,7 +248,7 @@ def enter(root: str, relative: str) -> AnyDir:
             try:
                 current = current.enter(name)
             except OSError as e:
-                raise with_path(e, current, name) from e
+                raise with_path(e, current, name) from None
     return current
 
 
@@ -259,7 +259,7 @@ def open_below(root: str, relative: str, flags: int = os.O_RDONLY) -> int:
         try:
             return directory.open_file(name, flags | _BINARY)
         except OSError as e:
-            raise with_path(e, directory, name) from e
+            raise with_path(e, directory, name) from None
 
 
 def regular(fd: int, path: str) -> int:

@@ -16,6 +16,7 @@ __all__ = [
     "FileSpec",
     "OnConflict",
     "Options",
+    "Place",
     "RootKey",
     "Tree",
     "file_place",
@@ -91,6 +92,7 @@ class FileSpec(NamedTuple):
     fingerprint: bytes
     create_parents: bool
     root: str | None = None
+    shown: str = ""
 
     def __repr__(self) -> str:
         return f"FileSpec({len(self.content)} bytes, {self.fingerprint.hex()[:8]})"
@@ -102,6 +104,7 @@ class DirSpec(NamedTuple):
     create_parents: bool
     options: Options | None = None
     root: str | None = None
+    shown: str = ""
 
 
 class Tree(NamedTuple):
@@ -116,6 +119,14 @@ class Tree(NamedTuple):
     root: str
 
 
+class Place(NamedTuple):
+    """A path below a root, and the root as people know it (empty: by its tree)."""
+
+    tree: Tree
+    path: str
+    shown: str = ""
+
+
 class EntryAction(NamedTuple):
     """One change below a root.
 
@@ -126,6 +137,8 @@ class EntryAction(NamedTuple):
         was_file, was_dir: what earlier records say stood here.
         prune: how many parent directories to remove if they are left empty.
         keep: paths of directories that are declared themselves and stay.
+        stands: an earlier run made the directory; now it is only made sure of.
+        shown: the root as people know it; empty for what ``tree`` says.
     """
 
     op: Literal["write", "mkdir", "delete"]
@@ -139,6 +152,8 @@ class EntryAction(NamedTuple):
     was_dir: bool = False
     prune: int = 0
     keep: frozenset[str] | set[str] = frozenset()
+    stands: bool = False
+    shown: str = ""
 
     def __repr__(self) -> str:
         size = "" if self.content is None else f", {len(self.content)} bytes"
@@ -146,15 +161,39 @@ class EntryAction(NamedTuple):
         where = "/".join(part for part in (self.tree.root, self.path) if part)
         return f"{self.op}({base}{where}{size})"
 
+    def __coco_describe__(self) -> dict[str, object]:
+        """For previews: the root is the target, and keys of directories end with a slash."""
+        is_dir = self.op == "mkdir" or (self.was_dir and self.op == "delete" and not self.was_file)
+        return {
+            "target": self.shown or _tree_text(self.tree),
+            "verb": self._verb(),
+            "key": f"{self.path or '.'}/" if is_dir else self.path or ".",
+            "fields": (),
+        }
 
-def file_place(key: RootKey, root: str | None) -> tuple[Tree, str]:
+    def _verb(self) -> str:
+        if self.op == "delete":
+            return "delete"
+        if self.stands:
+            return "keep"
+        return "create" if self.fresh else "update"
+
+
+def _tree_text(tree: Tree) -> str:
+    if tree.base is None:
+        return tree.root
+    return tree.base if tree.root in ("", ".") else f"{tree.base}:{tree.root}"
+
+
+def file_place(key: RootKey, root: str | None, shown: str = "") -> Place:
     """Where a single file goes; it is confined to the directory it lies in.
 
     ``root`` is where a path relative to the working directory led to.
     """
     path = root or key.path
     parent, _, name = path.rpartition("/")
-    return Tree(key.base, parent or ("/" if path.startswith("/") else "")), name
+    tree = Tree(key.base, parent or ("/" if path.startswith("/") else ""))
+    return Place(tree, name, shown.rpartition("/")[0])
 
 
 def is_relative_without_base(key: RootKey) -> bool:

@@ -15,6 +15,7 @@ from cocoindex.connectors.localfs._entries import (
     EntryRecord,
     FileSpec,
     Options,
+    Place,
     RootKey,
     Tree,
     file_place,
@@ -30,17 +31,19 @@ _log = logging.getLogger(__name__)
 
 _Desired = FileSpec | DirSpec | NonExistenceType
 _Output: TypeAlias = coco.TargetReconcileOutput[EntryAction, EntryRecord, "EntryHandler"]
-_Place = tuple[Tree, str]
 
 
 class EntryHandler(coco.TargetHandler[str, FileSpec | DirSpec, EntryRecord, "EntryHandler"]):
     """Files and directories of one directory target, by name."""
 
-    __slots__ = ("_declared", "_options", "_path", "_tree")
+    __slots__ = ("_declared", "_options", "_path", "_shown", "_tree")
 
-    def __init__(self, tree: Tree, path: str, options: Options, declared: set[str]) -> None:
+    def __init__(
+        self, tree: Tree, path: str, options: Options, declared: set[str], shown: str = ""
+    ) -> None:
         self._tree = tree
         self._path = path
+        self._shown = shown
         self._options = options
         # Shared by all levels below one root, so that no level prunes what another declares.
         self._declared = declared
@@ -59,9 +62,10 @@ class EntryHandler(coco.TargetHandler[str, FileSpec | DirSpec, EntryRecord, "Ent
                 return None
             return _write(self._place(key), desired, prev, options)
         if isinstance(desired, DirSpec):
-            tree, path = self._place(key)
-            self._declared.add(path)
-            return _mkdir((tree, path), desired, prev, options, self._declared)
+            place = self._place(key)
+            self._declared.add(place.path)
+            stands = _stands(prev, prev_may_be_missing)
+            return _mkdir(place, desired, prev, options, self._declared, stands)
         if not prev and not prev_may_be_missing:
             return None
         levels = key.count("/") if any(record.parents for record in prev) else 0
@@ -77,11 +81,11 @@ class EntryHandler(coco.TargetHandler[str, FileSpec | DirSpec, EntryRecord, "Ent
         """What stands in the directory now; with ``keys=None`` all of it, in pages."""
         if keys is None:
             return page_entries(context_provider, self._tree, self._path, self._options)
-        places = {key: self._place(key) for key in keys}
+        places = {key: self._place(key)[:2] for key in keys}
         return await observe_entries(context_provider, places, self._options)
 
-    def _place(self, key: str) -> _Place:
-        return self._tree, f"{self._path}/{key}" if self._path else key
+    def _place(self, key: str) -> Place:
+        return Place(self._tree, f"{self._path}/{key}" if self._path else key, self._shown)
 
 
 class RootHandler(coco.TargetHandler[RootKey, FileSpec | DirSpec, EntryRecord, EntryHandler]):
@@ -101,12 +105,14 @@ class RootHandler(coco.TargetHandler[RootKey, FileSpec | DirSpec, EntryRecord, E
             moved = _moved(key, desired.root, prev)
             if not (moved or prev_may_be_missing) and _is_written(desired, None, prev):
                 return None
-            place = file_place(key, desired.root)
+            place = file_place(key, desired.root, desired.shown)
             return _write(place, desired, () if moved else prev, DEFAULTS)
         if isinstance(desired, DirSpec):
             moved = _moved(key, desired.root, prev)
-            place = Tree(key.base, desired.root or key.path), ""
-            output = _mkdir(place, desired, () if moved else prev, DEFAULTS, set())
+            place = Place(Tree(key.base, desired.root or key.path), "", desired.shown)
+            prev = () if moved else prev
+            stands = _stands(prev, prev_may_be_missing)
+            output = _mkdir(place, desired, prev, DEFAULTS, set(), stands)
             # What is known of the children concerns the old place.
             return output._replace(child_invalidation="destructive") if moved else output
         if not prev and not prev_may_be_missing:
@@ -116,7 +122,7 @@ class RootHandler(coco.TargetHandler[RootKey, FileSpec | DirSpec, EntryRecord, E
     def _undeclared(self, key: RootKey, prev: Collection[EntryRecord]) -> _Output:
         root = next((record.root for record in reversed([*prev]) if record.root), None)
         if any(record.fingerprint is None for record in prev):
-            place = Tree(key.base, root or key.path), ""
+            place = Place(Tree(key.base, root or key.path), "")
         else:
             place = file_place(key, root)
         parents = any(record.parents for record in prev)
@@ -158,49 +164,58 @@ def _is_written(desired: FileSpec, mode: int | None, prev: Collection[EntryRecor
     return bool(prev)
 
 
+def _stands(prev: Collection[EntryRecord], prev_may_be_missing: bool) -> bool:
+    """Whether earlier runs surely left a directory."""
+    if prev_may_be_missing or not prev:
+        return False
+    return all(record.fingerprint is None for record in prev)
+
+
 def _holds_children(record: EntryRecord) -> bool:
     # With purge=True the directory's own removal takes everything along.
     return record.fingerprint is None and not record.purge
 
 
 def _write(
-    place: _Place, desired: FileSpec, prev: Collection[EntryRecord], options: Options
+    place: Place, desired: FileSpec, prev: Collection[EntryRecord], options: Options
 ) -> _Output:
-    tree, path = place
     action = EntryAction(
         "write",
-        tree,
-        path,
+        place.tree,
+        place.path,
         options,
         content=desired.content,
         create_parents=desired.create_parents,
         fresh=not prev,
         was_dir=any(record.fingerprint is None for record in prev),
+        shown=place.shown,
     )
     record = EntryRecord(desired.fingerprint, desired.root, options.mode, desired.create_parents)
     return coco.TargetReconcileOutput(action, sink, record)
 
 
 def _mkdir(
-    place: _Place,
+    place: Place,
     desired: DirSpec,
     prev: Collection[EntryRecord],
     inherited: Options,
     declared: set[str],
+    stands: bool,
 ) -> _Output:
-    tree, path = place
     options = desired.options or inherited
     action = EntryAction(
         "mkdir",
-        tree,
-        path,
+        place.tree,
+        place.path,
         options,
         create_parents=desired.create_parents,
         fresh=not prev,
         was_file=any(record.fingerprint is not None for record in prev),
         keep=declared,
+        stands=stands,
+        shown=place.shown,
     )
-    parents = desired.create_parents and bool(parent_of(path))
+    parents = desired.create_parents and bool(parent_of(place.path))
     record = EntryRecord(
         root=desired.root, parents=parents, purge=options.purge_foreign, fsync=options.fsync
     )
@@ -208,13 +223,12 @@ def _mkdir(
 
 
 def _delete(
-    place: _Place,
+    place: Place,
     prev: Collection[EntryRecord],
     options: Options,
     levels: int,
     declared: set[str],
 ) -> _Output:
-    tree, path = place
     # The declaration is gone; what it asked for is in the records.
     options = options._replace(
         fsync=options.fsync and all(record.fsync for record in prev),
@@ -222,14 +236,15 @@ def _delete(
     )
     action = EntryAction(
         "delete",
-        tree,
-        path,
+        place.tree,
+        place.path,
         options,
         # Without a readable record either may stand there.
         was_file=not prev or any(record.fingerprint is not None for record in prev),
         was_dir=not prev or any(record.fingerprint is None for record in prev),
         prune=levels,
         keep=declared,
+        shown=place.shown,
     )
     return coco.TargetReconcileOutput(action, sink, coco.NON_EXISTENCE)
 
@@ -240,7 +255,7 @@ def _apply(context_provider: coco.ContextProvider, actions: Collection[EntryActi
 
 def _child_handler(_: coco.ContextProvider, action: EntryAction) -> EntryHandler:
     keep = action.keep if isinstance(action.keep, set) else set(action.keep)
-    return EntryHandler(action.tree, action.path, action.options, keep)
+    return EntryHandler(action.tree, action.path, action.options, keep, action.shown)
 
 
 sink: Final = coco.TargetActionSink[EntryAction, EntryHandler].from_fn(

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Final
 
 from cocoindex.errors import UsageTypeError, UsageValueError
+from cocoindex.resources._hints import kind_of
 
 __all__ = ["normalize", "parent_of", "unusable"]
 
@@ -28,7 +29,7 @@ def normalize(name: str | PurePath, *, windows: bool = sys.platform == "win32") 
     elif isinstance(name, str):
         text = name.replace("\\", "/") if windows else name
     else:
-        raise UsageTypeError(f"a file name must be a str or a path, not {type(name).__name__}")
+        raise UsageTypeError(f"a file name must be a str or a path, not {kind_of(name)}")
     if why := unusable(text):
         raise _refused(name, why)
     if windows and re.match("[A-Za-z]:", text):

@@ -58,7 +58,7 @@ async def observe_roots(context_provider: Context, keys: Sequence[RootKey]) -> d
 def _root_places(context_provider: Context, key: RootKey) -> tuple[str, str, str, str | None]:
     """As a directory; as a file: root and name; and where a relative path leads now."""
     resolved = os.path.abspath(key.path) if is_relative_without_base(key) else None
-    tree, name = file_place(key, resolved)
+    tree, name, _ = file_place(key, resolved)
     directory = locate(context_provider, Tree(key.base, resolved or key.path))
     return directory, locate(context_provider, tree), name, resolved
 

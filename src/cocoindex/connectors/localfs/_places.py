@@ -28,11 +28,11 @@ def locate(context_provider: Context, tree: Tree) -> str:
         return tree.root
     try:
         base = context_provider.get(tree.base)
-    except KeyError as e:
+    except KeyError:
         raise MissingKeyError(
             f"context key {tree.base!r}, the base directory of the localfs target "
             f"{tree.root!r}, is not provided"
-        ) from e
+        ) from None
     if not isinstance(base, str | os.PathLike):
         raise UsageTypeError(
             f"Context key {tree.base!r}: expected a pathlib.Path, got {type(base).__name__}"

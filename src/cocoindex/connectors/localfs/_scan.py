@@ -286,8 +286,8 @@ def _on_chain(chain: _Identities, identity: tuple[int, int]) -> bool:
 def _root_mode(root: str) -> int:
     try:
         return os.stat(root).st_mode
-    except (FileNotFoundError, NotADirectoryError) as e:
-        raise UsageValueError(f"Path is not a directory: {root} (it does not exist)") from e
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageValueError(f"Path is not a directory: {root} (it does not exist)") from None
 
 
 def _questions(

@@ -31,10 +31,9 @@ __all__ = ["apply_actions"]
 
 T = TypeVar("T")
 
-_WORKERS: Final = int(os.environ.get("LW", "4"))
-# Without waiting for the disk, more threads only take turns at the interpreter.
-_WORKERS_UNSYNCED: Final = 8
-_PER_TASK: Final = int(os.environ.get("LG", "32"))
+# More threads only take turns at the interpreter; a task holds all its files open at a time.
+_WORKERS: Final = 8
+_PER_TASK: Final = 32
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 _Group = tuple[Tree, str, list[EntryAction]]
@@ -100,7 +99,7 @@ class _Batch:
             try:
                 made = make_dir(directory, name, action)
             except OSError as e:
-                raise _named(e, directory, name) from e
+                raise _named(e, directory, name) from None
         if made:
             self._touch(action, parent)
 
@@ -140,7 +139,7 @@ class _Batch:
                         self._touch(action, above)
                     current = current.enter(name)
                 except OSError as e:
-                    raise _named(e, current, name) from e
+                    raise _named(e, current, name) from None
             above = f"{above}/{name}" if above else name
         return current
 
@@ -154,8 +153,7 @@ class _Batch:
                 self._write_group(group)
         else:
             tasks = list(_tasks(groups))
-            workers = _WORKERS if any(a.options.fsync for a in first) else _WORKERS_UNSYNCED
-            with ThreadPoolExecutor(min(workers, len(tasks)), "cocoindex-localfs") as pool:
+            with ThreadPoolExecutor(min(_WORKERS, len(tasks)), "cocoindex-localfs") as pool:
                 for _ in pool.map(self._write_group, tasks):
                     pass  # exhausts the iterator, which raises what is no OSError
         for action in twins:

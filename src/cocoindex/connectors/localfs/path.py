@@ -7,6 +7,7 @@ from typing import Self
 
 import cocoindex as coco
 from cocoindex.errors import UsageTypeError
+from cocoindex.resources._hints import kind_of
 from cocoindex.resources._paths import FilePath as BaseFilePath
 from cocoindex.resources._paths import as_pure_path
 
@@ -55,5 +56,5 @@ def to_file_path(path: FilePath | PurePath | str | coco.ContextKey[Path]) -> Fil
         return FilePath(path)
     raise UsageTypeError(
         "a path must be a localfs.FilePath, a pathlib.Path, a str or a ContextKey, not "
-        f"{type(path).__name__}"
+        f"{kind_of(path)}"
     )

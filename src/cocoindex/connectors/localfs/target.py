@@ -20,6 +20,7 @@ from cocoindex.connectors.localfs._handlers import EntryHandler, RootHandler
 from cocoindex.connectors.localfs._names import normalize, unusable
 from cocoindex.connectors.localfs.path import FilePath, to_file_path
 from cocoindex.errors import UsageTypeError, UsageValueError
+from cocoindex.resources._hints import kind_of
 
 __all__ = [
     "DirTarget",
@@ -106,9 +107,10 @@ def dir_target(
         ValueError: an option is out of range.
     """
     options = make_options(fsync, mode, purge_foreign, on_conflict)
-    key, resolved = _root_key(to_file_path(path))
+    file_path = to_file_path(path)
+    key, resolved = _root_key(file_path)
     state: coco.TargetState[EntryHandler] = _root.target_state(
-        key, DirSpec(create_parent_dirs, options, resolved)
+        key, DirSpec(create_parent_dirs, options, resolved, _shown(file_path))
     )
     return state
 
@@ -176,6 +178,7 @@ def declare_file(
         raise UsageValueError(f"declare_file: {file_path!r} names no file")
     key, resolved = _root_key(file_path)
     spec = _file_spec(content, create_parent_dirs, resolved)
+    spec = spec._replace(shown=_shown(file_path))
     coco.declare_target_state(_root.target_state(key, spec))
 
 
@@ -190,11 +193,26 @@ def _root_key(path: FilePath) -> tuple[RootKey, str | None]:
     return key, os.path.abspath(text).replace(os.sep, "/")
 
 
+def _shown(path: FilePath) -> str:
+    """Where a path with a base lies now, for people; empty where that can't be told.
+
+    Not by ``use_context``: memos must not depend on where the tree is.
+    """
+    if path.base_dir is None:
+        return ""
+    try:
+        run = coco.get_component_context().execution.run
+        base = run.context_provider.get(path.base_dir.key)
+        return Path(base, path.path).as_posix()
+    except (RuntimeError, KeyError, TypeError):
+        return ""  # what is wrong is said when the target is written
+
+
 def _file_spec(content: bytes | str, create_parents: bool, root: str | None = None) -> FileSpec:
     if isinstance(content, str):
         data = content.encode("utf-8")
     elif isinstance(content, bytes | bytearray | memoryview):
         data = bytes(content)
     else:
-        raise UsageTypeError(f"content must be bytes or str, not {type(content).__name__}")
+        raise UsageTypeError(f"content must be bytes or str, not {kind_of(content)}")
     return FileSpec(data, fingerprint_bytes(data), create_parents, root)

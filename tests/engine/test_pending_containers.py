@@ -1,0 +1,183 @@
+"""Rows whose container was not applied, failed, or is kept by a memo: §E5, §E6."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import cocoindex as coco
+from cocoindex.testing.targets import MemoryTree
+
+sub = coco.component_subpath
+
+
+class Box:
+    """Hands a provider from one component to another; opaque to memos."""
+
+    __slots__ = ("provider",)
+
+    def __init__(self) -> None:
+        self.provider: Any = None
+
+
+@pytest.fixture
+def tree():
+    return MemoryTree()
+
+
+async def row(provider, value=1):
+    coco.declare_target_state(provider.target_state("r", value))
+
+
+async def row_or_fail(provider):
+    if provider is None:
+        raise RuntimeError("fails, and so keeps what it tracks")
+    await row(provider)
+
+
+async def container_with_row(tree, value=1):
+    provider = await coco.mount_target(tree.container("T", value))
+    await coco.mount(sub("row"), row, provider)
+
+
+async def test_a_row_dropped_while_its_containers_sink_fails_is_deleted_later(bench, tree):
+    box = Box()
+
+    async def user():
+        box.provider = await coco.mount_target(tree.container("T", 1))
+
+    async def with_row():
+        await coco.use_mount(sub("user"), user)
+        await coco.mount(sub("row"), row, box.provider)
+
+    async def without_row():
+        await coco.mount(sub("user"), user)
+
+    await bench.run(with_row)
+    with tree.failing("before", key=("T",)):
+        await bench.run(without_row)
+    assert tree.rows == {("T",): 1, ("T", "r"): 1}
+
+    await bench.run(without_row)
+
+    assert tree.rows == {("T",): 1}
+
+
+async def test_a_row_whose_write_fails_after_a_lossy_change_is_written_later(bench, tree):
+    await bench.run(lambda: container_with_row(tree, 1))
+    tree.invalidations[("T",)] = "lossy"
+    with tree.failing("before", key=("T", "r")):
+        await bench.run(lambda: container_with_row(tree, 2))
+    assert tree.rows[("T", "r")] != 1
+
+    await bench.run(lambda: container_with_row(tree, 2))
+
+    assert tree.rows == {("T",): 2, ("T", "r"): 1}
+
+
+async def test_a_row_is_deleted_although_another_container_of_its_component_goes_too(bench, tree):
+    async def container(key):
+        return await coco.mount_target(tree.container(key, 1))
+
+    async def rows(*providers):
+        for provider in providers:
+            await row(provider)
+
+    def body(*keys, rows_in=()):
+        async def main():
+            providers = {k: await coco.use_mount(sub("mid", k), container, k) for k in keys}
+            if rows_in:
+                await coco.mount(sub("rows"), rows, *(providers[k] for k in rows_in))
+
+        return main
+
+    await bench.run(body("B", rows_in="B"))
+    await bench.run(body("B", "A", rows_in="AB"))
+    assert len(tree.rows) == 4
+
+    await bench.run(body("B"))
+
+    assert tree.rows == {("B",): 1}
+
+
+async def test_a_row_is_written_again_after_its_containers_deletion_was_applied_but_failed(
+    bench, tree
+):
+    async def on():
+        provider = await coco.mount_target(tree.container("T", 1))
+        await coco.mount(sub("row"), row_or_fail, provider)
+
+    async def off():
+        await coco.mount(sub("row"), row_or_fail, None)
+
+    await bench.run(on)
+    with tree.failing("after", key=("T",)):
+        await bench.run(off)
+    assert tree.rows == {}
+
+    await bench.run(on)
+
+    assert tree.rows == {("T",): 1, ("T", "r"): 1}
+
+
+async def test_rows_that_a_failed_deletion_took_over_go_when_only_the_container_comes_back(bench):
+    tree = MemoryTree(children_first=True, handlers_from="factory")
+
+    async def only_container():
+        await coco.mount_target(tree.container("T", 1))
+
+    await bench.run(lambda: container_with_row(tree))
+    with tree.failing("before", key=("T", "r")):
+        await bench.run(lambda: None)
+    assert tree.rows == {("T",): 1, ("T", "r"): 1}
+
+    await bench.run(only_container)
+
+    assert tree.rows == {("T",): 1}
+    assert list((await bench.owners()).values()) != []
+    await bench.run(lambda: None)
+    assert tree.rows == {}
+
+
+async def test_rows_that_a_failed_deletion_took_over_stay_when_they_are_declared_again(bench):
+    tree = MemoryTree(children_first=True, handlers_from="factory")
+    await bench.run(lambda: container_with_row(tree))
+    with tree.failing("before", key=("T", "r")):
+        await bench.run(lambda: None)
+
+    await bench.run(lambda: container_with_row(tree))
+
+    assert tree.rows == {("T",): 1, ("T", "r"): 1}
+    await bench.run(lambda: None)
+    assert tree.rows == {}
+
+
+async def test_a_row_dropped_while_its_containers_memo_is_reused_is_deleted_in_the_next_run(
+    bench, ran, caplog
+):
+    tree, box = MemoryTree(handlers_from="factory"), Box()
+
+    @coco.fn(memo=True)
+    async def setup() -> None:
+        ran("setup")
+        box.provider = await coco.mount_target(tree.container("T", 1))
+
+    async def with_row():
+        await coco.use_mount(sub("setup"), setup)
+        await coco.mount(sub("row"), row, box.provider)
+
+    async def without_row():
+        await coco.use_mount(sub("setup"), setup)
+
+    await bench.run(with_row)
+    await bench.run(without_row)
+    assert "can't be deleted: their container was not declared" in caplog.text
+    assert ran.take() == ["setup"]
+
+    await bench.run(without_row)
+
+    assert tree.rows == {("T",): 1}
+    assert ran.take() == ["setup"]
+    await bench.run(without_row)
+    assert ran.take() == []

@@ -1,0 +1,378 @@
+"""Deliberate mistakes in the engine. The simulator must find every one of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from cocoindex.core.keys import encode_path
+from cocoindex.engine import (
+    absent_providers,
+    app_state,
+    calls,
+    component_memo,
+    dependencies,
+    frames,
+    function_memos,
+    leftovers,
+    lifecycle,
+    protocol,
+    rows,
+    sinks,
+    submission,
+    submit,
+    sweep,
+    takeover,
+)
+from cocoindex.engine import run as runs
+from cocoindex.engine.rows import NodeKind
+from cocoindex.testing.simulation import store as simulated
+
+
+class Mutant(NamedTuple):
+    """A mistake: what it is, and how to make it."""
+
+    name: str
+    mistake: str
+    patches: Callable[[], list[Any]]
+
+
+MUTANTS: list[Mutant] = []
+
+
+def mutant(mistake: str) -> Callable[[Callable[[], list[Any]]], Callable[[], list[Any]]]:
+    def note(make: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
+        MUTANTS.append(Mutant(make.__name__, mistake, make))
+        return make
+
+    return note
+
+
+@contextlib.contextmanager
+def applied(chosen: Mutant) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for change in chosen.patches():
+            stack.enter_context(change)
+        yield
+
+
+# --- the submit protocol ---------------------------------------------------------------------------
+
+
+@mutant("possible states are not written before the sinks")
+def no_possible_states():
+    return [
+        patch.object(submission.Submission, "precommit_rows", lambda self: self.unwritten_rows())
+    ]
+
+
+@mutant("commits before the sinks run")
+def commit_before_sink():
+    async def carry_out(run, planned, commit, *, where):
+        commit()
+        if run.is_preview:
+            return
+        for actions in planned.sinks():
+            await run.sinks.apply(actions)
+
+    return [patch.object(module, "carry_out", carry_out) for module in (submit, sweep)]
+
+
+@mutant("calls sinks before the possible states are durable")
+def sink_before_durable():
+    async def flushed(self):
+        if self.pending_bytes:
+            import asyncio
+
+            asyncio.get_running_loop().call_later(0.3, self._store.flush)
+
+    return [patch.object(simulated._Section, "flushed", flushed)]
+
+
+@mutant("takes a failed sink for a successful one")
+def failed_sink_is_success():
+    original = sinks.Sinks.apply
+
+    async def apply(self, actions):
+        with contextlib.suppress(Exception):
+            await original(self, actions)
+
+    return [patch.object(sinks.Sinks, "apply", apply)]
+
+
+@mutant("tells handlers only of the newest possible state")
+def only_newest_state():
+    original = submission._Planner.previous
+
+    def previous(self, *args):
+        records, missing = original(self, *args)
+        return records[-1:], missing
+
+    return [patch.object(submission._Planner, "previous", previous)]
+
+
+@mutant("never says that a target state may be missing")
+def never_missing():
+    original = submission._Planner.previous
+
+    def previous(self, info, item, *rest):
+        records, missing = original(self, info, item, *rest)
+        return records, missing and not records
+
+    return [patch.object(submission._Planner, "previous", previous)]
+
+
+@mutant("leaves all possible states behind after a success")
+def unsettled_commit():
+    def settle(planned):
+        return []
+
+    return [patch.object(module, "settle", settle) for module in (submit, sweep)]
+
+
+@mutant("does not release the owner rows of what is gone")
+def owner_rows_stay():
+    original = protocol.settle
+
+    def settle(planned):
+        original(planned)
+        return []
+
+    return [patch.object(module, "settle", settle) for module in (submit, sweep)]
+
+
+@mutant("takes the targets of a body that failed for its declaration")
+def failed_body_is_empty():
+    original = lifecycle._process
+
+    async def process(execution):
+        try:
+            return await original(execution)
+        except Exception:
+            return None
+
+    return [patch.object(lifecycle, "_process", process)]
+
+
+# --- memos -----------------------------------------------------------------------------------------
+
+
+@mutant("reuses a function memo over an unsettled item")
+def memo_over_unsettled():
+    original = function_memos.FunctionMemos._is_settled
+
+    def is_settled(self, path):
+        original(self, path)
+        return path in self._settled
+
+    return [patch.object(function_memos.FunctionMemos, "_is_settled", is_settled)]
+
+
+@mutant("keeps the component memo while the body runs")
+def memo_kept_during_body():
+    return [patch.object(component_memo.ComponentMemo, "drop", lambda self: None)]
+
+
+@mutant("stores a component memo although something below failed")
+def memo_despite_failure():
+    return [patch.object(submit, "_may_memoize", lambda execution: True)]
+
+
+@mutant("a hit does not hand its dependencies to the caller")
+def hit_drops_dependencies():
+    def finish(self, entry):
+        if entry.is_new:
+            self.scope.frame.receive_call(entry.row.deps, self.key.fingerprint)
+        else:
+            self.scope.frame.refs[self.key.fingerprint] = None
+        return entry.value
+
+    return [patch.object(calls._MemoCall, "finish", finish)]
+
+
+@mutant("a parent does not depend on the code of its children")
+def child_logic_lost():
+    return [patch.object(frames.Frame, "receive_child", lambda self, deps: self._receive(deps))]
+
+
+@mutant("changed context values do not reach callers")
+def context_lost():
+    def receive(self, deps):
+        for path, *generation in deps.providers:
+            self.providers[path] = tuple(generation)
+
+    return [patch.object(frames.Frame, "_receive", receive)]
+
+
+@mutant("provider generations do not reach callers")
+def generations_lost():
+    return [
+        patch.object(frames.Frame, "_receive", lambda self, deps: self.context.absorb(deps.context))
+    ]
+
+
+@mutant("does not ask memo states")
+def states_ignored():
+    valid = property(lambda self: True)
+    return [patch.object(dependencies.StateAnswers, "all_valid", valid)]
+
+
+@mutant("deletes what a reused memo covers")
+def covered_items_deleted():
+    return [patch.object(function_memos.FunctionMemos, "contained", lambda self: set())]
+
+
+@mutant("keeps function memos that were not reached")
+def unreached_memos_kept():
+    original = function_memos.FunctionMemos.commit_rows
+
+    def commit_rows(self, robbed):
+        return [row for row in original(self, robbed) if row[1] is not None]
+
+    return [patch.object(function_memos.FunctionMemos, "commit_rows", commit_rows)]
+
+
+# --- ownership -------------------------------------------------------------------------------------
+
+
+@mutant("keeps the old owner's component memo after a take-over")
+def old_owners_memo_kept():
+    original = takeover.Takeovers.rows
+
+    def kept(self):
+        return [row for row in original(self) if row[0][:1] != b"C"]
+
+    return [patch.object(takeover.Takeovers, "rows", kept)]
+
+
+@mutant("leaves a taken item with its old owner, who deletes it")
+def taken_item_stays():
+    return [patch.object(takeover.Takeovers, "apply", lambda self: None)]
+
+
+@mutant("takes an item over while its owner is applying it")
+def no_waiting_for_owner():
+    return [patch.object(takeover.Takeovers, "_check_idle", lambda self, owner_id, item: None)]
+
+
+@mutant("forgets what a take-over was taken from")
+def takeover_without_records():
+    original = takeover._renumbered
+
+    def renumbered(item):
+        copy = original(item)
+        copy.states = copy.states[-1:]
+        return copy
+
+    return [patch.object(takeover, "_renumbered", renumbered)]
+
+
+# --- containers ------------------------------------------------------------------------------------
+
+
+@mutant("forgets the generation bump")
+def no_generation_bump():
+    original = submission._Planner._next_generation
+
+    def next_generation(self, declaration, item, invalidation):
+        return original(self, declaration, item, None)
+
+    return [patch.object(submission._Planner, "_next_generation", next_generation)]
+
+
+@mutant("a lossy change is like none for rows that are known")
+def lossy_ignored():
+    original = submission._Planner._next_generation
+
+    def next_generation(self, declaration, item, invalidation):
+        kind = None if invalidation == "lossy" else invalidation
+        return original(self, declaration, item, kind)
+
+    return [patch.object(submission._Planner, "_next_generation", next_generation)]
+
+
+@mutant("looks for a container that is gone in the one around it")
+def container_of_container():
+    def container_row(run, keys):
+        for end in range(len(keys), 1, -1):
+            path = rows.target_path_of(encode_path(keys[:end]))
+            raw = run.app.section.get(rows.owner_key(path))
+            if raw is not None:
+                return raw
+        return None
+
+    return [patch.object(module, "container_row", container_row)
+            for module in (absent_providers, leftovers)]  # fmt: skip
+
+
+# --- deletion --------------------------------------------------------------------------------------
+
+
+@mutant("loses tombstones")
+def tombstones_lost():
+    from cocoindex.engine import tree
+
+    def removal_rows(owner_id, removed):
+        return [row for row in tree.removal_rows(owner_id, removed) if row[0][:1] != b"T"]
+
+    return [patch.object(module, "removal_rows", removal_rows) for module in (submit, sweep)]
+
+
+@mutant("deletes a component that is mounted again, for an old tombstone")
+def remounted_deleted():
+    original = sweep._Deletion._delete
+
+    async def delete(self):
+        raw = self._run.app.section.get(rows.existence_key(self._place.parent_id, self._place.key))
+        if raw is not None and rows.decode_node(raw).kind == NodeKind.COMPONENT:
+            await self._delete_own(rows.decode_node(raw))
+            self._run.app.section.write([(self._tombstone_key, None)])
+            return True
+        return await original(self)
+
+    return [patch.object(sweep._Deletion, "_delete", delete)]
+
+
+@mutant("forgets a deleted component's records without deleting its target states")
+def delete_without_sinks():
+    async def carry_out(run, planned, commit, *, where):
+        commit()
+
+    return [patch.object(sweep, "carry_out", carry_out)]
+
+
+@mutant("a deletion removes its tombstone before its children are gone")
+def children_not_buried():
+    return [patch.object(sweep, "_bury_children", lambda run, component_id, node: [])]
+
+
+# --- cancellation and counters ---------------------------------------------------------------------
+
+
+@mutant("cancels tasks that have not begun")
+def cancel_unstarted():
+    return [patch.object(runs, "_cancel", lambda task: task.cancel())]
+
+
+@mutant("ends a cancelled update while its tasks go on")
+def cancelled_goes_on():
+    async def ended(self):
+        return None
+
+    return [patch.object(runs.Run, "ended", ended)]
+
+
+@mutant("goes on counting from a reservation that was lost")
+def lost_reservation():
+    original = app_state.Counter.next
+
+    def next_id(self):
+        self._failures = self._section.failures
+        return original(self)
+
+    return [patch.object(app_state.Counter, "next", next_id)]
+
+
+__all__ = ["MUTANTS", "Mutant", "applied"]
