@@ -1,9 +1,11 @@
-"""Threads, loops, interrupts, and calls that overlap or outlive each other: §E11, §E15, §A5."""
+"""Threads, loops, and calls that overlap or outlive each other: §E11, §E15, §A5."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextvars
+import importlib
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -61,16 +63,61 @@ async def test_no_memo_is_lost_when_the_first_memoized_calls_come_from_many_thre
         table.declare(i, i)
         return i
 
-    async def component(_value):
-        return await together(one)
+    await bench.run(lambda: one(0))
+    assert ran.take() == ["0"]
+    for n in range(20):
+        assert await bench.run(lambda: together(one)) == list(range(THREADS))
+        assert len(table.rows) == THREADS
+        assert len(ran.take()) == (THREADS - 1 if n == 0 else 0)
+
+
+MODULE = """
+import cocoindex as coco
+
+ran = None
+
+@coco.fn(memo=True)
+def one(i: int) -> int:
+    ran(str(i))
+    return i
+"""
+
+
+@pytest.mark.xfail(
+    strict=True, reason="SourceFile._index() shows other threads a table it has yet to fill"
+)
+async def test_a_call_while_another_thread_reads_the_functions_source_keeps_its_memo(
+    bench, ran, tmp_path, monkeypatch
+):
+    (tmp_path / "threads_module.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("threads_module")
+    module.ran = ran
+    parse, others = ast.parse, []
+
+    def parse_while_another_calls(text, *args, **kwargs):
+        if not others and text == MODULE:
+            call = contextvars.copy_context().run
+            others.append(threading.Thread(target=call, args=(module.one, 2)))
+            others[0].start()
+            others[0].join(1)  # it may have to wait for this thread, but not the reverse
+        return parse(text, *args, **kwargs)
 
     async def main():
-        return [await coco.use_mount(sub(key), component, key) for key in range(1)]
+        module.one(1)
+        for other in others:
+            other.join()
+        module.one(2)
 
-    for n in range(20):
-        assert await bench.run(main) == [list(range(THREADS))]
-        assert len(table.rows) == THREADS
-        assert len(ran.take()) == (THREADS if n == 0 else 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(ast, "parse", parse_while_another_calls)
+        await bench.run(main)
+    assert others
+    assert sorted(ran.take()) == ["1", "2"]
+
+    await bench.run(main)
+
+    assert ran.take() == []
 
 
 async def test_no_user_state_is_lost_when_it_is_first_used_from_many_threads(bench, together):
@@ -96,121 +143,7 @@ async def test_of_threads_that_declare_the_same_state_exactly_one_succeeds(bench
         assert table.rows == {"k": winner}
 
 
-# --- interrupts and cancellations ---------------------------------------------------------------
-
-
-async def test_an_interrupt_before_the_next_sibling_starts_does_not_hang(bench):
-    async def interrupts():
-        raise KeyboardInterrupt
-
-    async def sibling():
-        await asyncio.sleep(0)
-
-    async def main():
-        await coco.mount(sub("a"), interrupts)
-        await coco.mount(sub("b"), sibling)
-        await asyncio.Event().wait()
-
-    with pytest.raises(KeyboardInterrupt):
-        await bench.start(main)
-    assert await bench.run(lambda: "again") == "again"
-
-
-async def test_a_body_that_mounts_while_it_is_cancelled_does_not_hang(bench, ran):
-    started = asyncio.Event()
-
-    async def late():
-        ran("late")
-
-    async def main():
-        started.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await coco.mount(sub("late"), late)
-
-    handle = bench.start(main)
-    result = asyncio.ensure_future(handle.result())
-    await started.wait()
-    handle.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        await result
-    assert ran.take() == []
-    assert await bench.run(lambda: "again") == "again"
-
-
-INTERRUPTED = """
-    import asyncio, os, sys, threading
-    import cocoindex as coco
-    from cocoindex.testing.targets import MemoryTarget
-
-    sub = coco.component_subpath
-    # The loop's thread must outlive the interrupt; else whoever waits for it hangs.
-    threading.excepthook = lambda args: (sys.__excepthook__(*args[:3]), os._exit(7))
-    table = MemoryTarget("interrupted")
-
-    async def interrupts(*args):
-        raise KeyboardInterrupt
-
-    async def in_gather():
-        await asyncio.gather(coco.use_mount(sub("a"), interrupts), asyncio.Event().wait())
-
-    @coco.fn(batching=True)
-    async def batch(items: list[int]) -> list[int]:
-        raise KeyboardInterrupt
-
-    async def in_batch():
-        await batch(1)
-
-    async def below(declares):
-        if declares:
-            await coco.mount(sub("leaf"), table.declare, "k", 1)
-
-    def handler(error, context):
-        raise KeyboardInterrupt
-
-    async def in_handler_of_a_deletion(declares=False):
-        async with coco.exception_handler(handler):
-            await coco.mount(sub("below"), below, declares)
-
-    async def main():
-        return await body()
-
-    env = coco.Environment(coco.Settings(db_path="store"))
-    app = coco.App(coco.AppConfig("app", env), main)
-    body = lambda: in_handler_of_a_deletion(True)
-    app.update_blocking()
-    body = globals()[sys.argv[1]]
-    with table.failing():
-        try:
-            app.update_blocking()
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
-
-    async def fine():
-        return "again"
-
-    body = fine
-    print(app.update_blocking(), flush=True)
-"""
-
-
-@pytest.mark.parametrize(
-    "place",
-    [
-        "in_gather",
-        pytest.param(
-            "in_batch",
-            marks=pytest.mark.xfail(
-                strict=True, reason="a batch's interrupt is raised again in its task"
-            ),
-        ),
-        "in_handler_of_a_deletion",
-    ],
-)
-def test_an_interrupt_leaves_the_background_loop_running(script, place):
-    assert script(INTERRUPTED, place).stdout == "interrupted\nagain\n"
+# --- giving up ------------------------------------------------------------------------------------
 
 
 async def test_a_mount_that_gave_up_waiting_for_its_turn_keeps_its_parent_unmemoized(

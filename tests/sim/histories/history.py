@@ -186,7 +186,7 @@ class History:
         if outcome.kind == "killed":
             self.process = None
         else:
-            process.settle()
+            process.run_while(lambda: self.outside.active > 0)
         return outcome
 
     def _faulty(self, random: Random) -> None:

@@ -84,9 +84,7 @@ def commit_before_sink():
 def sink_before_durable():
     async def flushed(self):
         if self.pending_bytes:
-            import asyncio
-
-            asyncio.get_running_loop().call_later(0.3, self._store.flush)
+            self._store._start_commit(self._store._accepting)
 
     return [patch.object(simulated._Section, "flushed", flushed)]
 
@@ -154,6 +152,21 @@ def failed_body_is_empty():
             return None
 
     return [patch.object(lifecycle, "_process", process)]
+
+
+@mutant("a preview does not see what other components take over")
+def preview_without_takeovers():
+    original = protocol.carry_out
+
+    async def carry_out(run, planned, commit, *, where):
+        if not run.is_preview:
+            return await original(run, planned, commit, where=where)
+        for actions in planned.sinks():
+            run.planned_actions += actions.actions
+            run.sinks.plan(actions)
+        commit()
+
+    return [patch.object(module, "carry_out", carry_out) for module in (submit, sweep)]
 
 
 # --- memos -----------------------------------------------------------------------------------------
@@ -353,7 +366,17 @@ def children_not_buried():
 
 @mutant("cancels tasks that have not begun")
 def cancel_unstarted():
-    return [patch.object(runs, "_cancel", lambda task: task.cancel())]
+    import asyncio
+
+    def start_task(self, coro):
+        task = asyncio.get_running_loop().create_task(coro)
+        self._tasks.add(task)
+        return task
+
+    return [
+        patch.object(runs, "_cancel", lambda task: task.cancel()),
+        patch.object(runs.Run, "start_task", start_task),
+    ]
 
 
 @mutant("ends a cancelled update while its tasks go on")

@@ -17,7 +17,7 @@ __all__ = ["in_thread"]
 T = TypeVar("T")
 
 _PER_TRIP: Final = 8
-_TRIPS: Final = 8
+_TRIPS: Final = 4
 
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 

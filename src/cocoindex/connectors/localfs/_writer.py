@@ -31,8 +31,9 @@ __all__ = ["apply_actions"]
 
 T = TypeVar("T")
 
-# More threads only take turns at the interpreter; a task holds all its files open at a time.
-_WORKERS: Final = 8
+# A task waits for the disk once for all of its files, which it holds open; more threads would
+# mostly wait for the interpreter.
+_WORKERS: Final = 3
 _PER_TASK: Final = 32
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 

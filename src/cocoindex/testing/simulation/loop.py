@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import heapq
 import inspect
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from random import Random
 from typing import Any, TypeVar
@@ -64,9 +64,9 @@ class SeededLoop(asyncio.BaseEventLoop):
             raise Killed
         return task.result()
 
-    def run_until_idle(self) -> None:
-        """Run until nothing is ready and no timer is set."""
-        while self._ready or self._scheduled:
+    def run_while(self, is_busy: Callable[[], bool]) -> None:
+        """Run on while ``is_busy()`` and anything is left to do."""
+        while is_busy() and (self._ready or self._scheduled):
             self.call_at(self.time() if self._ready else self._scheduled[0]._when, self.stop)
             self.run_forever()
 

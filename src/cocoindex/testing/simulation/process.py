@@ -135,13 +135,13 @@ class SimulatedProcess:
             points.install(None)
             use_pool(None)
 
-    def settle(self) -> None:
-        """Let everything end that still goes on, such as sink calls that a cancelled update has
+    def run_while(self, is_busy: Callable[[], bool]) -> None:
+        """Run on while ``is_busy()``, say, while sink calls go on that a cancelled update has
         abandoned.
         """
         if self.is_alive:
             with self._installed():
-                self.loop.run_until_idle()
+                self.loop.run_while(is_busy)
 
     def _kill(self) -> None:
         self.is_alive = False
