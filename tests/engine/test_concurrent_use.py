@@ -71,13 +71,14 @@ async def test_no_memo_is_lost_when_the_first_memoized_calls_come_from_many_thre
         assert len(ran.take()) == (THREADS - 1 if n == 0 else 0)
 
 
+# Whether a function works on its mutable default is asked of its source, before anything else.
 MODULE = """
 import cocoindex as coco
 
 ran = None
 
 @coco.fn(memo=True)
-def one(i: int) -> int:
+def one(i: int, options: list[int] = [1]) -> int:
     ran(str(i))
     return i
 """

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 
+from histories import mutants
 from histories.history import Divergence, History, quiet, steps_of
 from histories.shrink import as_text, failure, from_text, shrink
 
@@ -19,7 +20,7 @@ def run_seed(seed: int):
         return seed, History().run(steps), None
     except Divergence as divergence:
         return seed, None, str(divergence)
-    except BaseException as error:  # a worker must say which seed it was
+    except BaseException as error:  # noqa: BLE001 - a worker must say which seed it was
         return seed, None, f"{type(error).__name__}: {error}"
 
 
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="shrink and explain this one")
     parser.add_argument("--steps", help="run exactly these steps (as printed by --seed)")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--mutants", action="store_true", help="also look for every mutant")
     options = parser.parse_args()
     quiet()
     if options.steps is not None:
@@ -37,7 +39,22 @@ def main() -> int:
     if options.seed is not None:
         steps = steps_of(options.seed)
         return explain(shrink(steps) if failure(steps) else steps)
-    return run_many(options)
+    status = run_many(options)
+    return status | find_mutants() if options.mutants else status
+
+
+def find_mutants() -> int:
+    """Whether some deliberate mistake stays unnoticed."""
+    missed = 0
+    for mutant in mutants.MUTANTS:
+        started = time.perf_counter()
+        with mutants.applied(mutant):
+            seed = mutants.find(mutant, first=mutants.FOUND_BY.get(mutant.name))
+        seconds = time.perf_counter() - started
+        missed += seed is None
+        verdict = "NOT FOUND" if seed is None else f"found by seed {seed}"
+        print(f"{mutant.name}: {verdict} in {seconds:.1f} s: {mutant.mistake}")
+    return int(missed > 0)
 
 
 def explain(steps) -> int:
@@ -62,7 +79,8 @@ def run_many(options) -> int:
         for seed, result, problem in pool.imap_unordered(run_seed, seeds, chunksize=10):
             if problem is not None:
                 bad.append(seed)
-                print(f"seed {seed}: {problem[:400]}", flush=True)
+                print(f"seed {seed}: {problem[:400]}")
+                print(f"  replay: python tests/sim/run.py --seed {seed}", flush=True)
                 continue
             faults += result.faults
             points += result.points

@@ -44,12 +44,13 @@ class Probe(Enum):
 class ComponentMemo:
     """Probe and storage of one execution's component memo."""
 
-    __slots__ = ("_execution", "_outcomes", "_raw", "_row", "_states", "found")
+    __slots__ = ("_checks", "_execution", "_outcomes", "_raw", "_row", "_states", "found")
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self.found: Probe | None = None
         """What the probe has said, once it was made."""
+        self._checks: list[StateCheck] = []
         self._outcomes: list[Any] | None = None
         self._raw: bytes | None = None
         self._row: ComponentMemoRow | None = None
@@ -88,7 +89,11 @@ class ComponentMemo:
         if not are_current(execution.run, row.deps, execution.function.logic()):
             return Probe.MISS
         self._row = row
-        return Probe.ASK if self._checks(row) else Probe.HIT
+        self._checks = [
+            *argument_checks(execution.call_key.state_fns, row.states),
+            *context_checks(execution.run, row.context_states),
+        ]
+        return Probe.ASK if self._checks else Probe.HIT
 
     def _stored(self) -> bytes | None:
         execution = self._execution
@@ -96,17 +101,10 @@ class ComponentMemo:
             return None
         return execution.run.app.section.get(rows.component_memo_key(execution.id))
 
-    def _checks(self, row: ComponentMemoRow) -> list[StateCheck]:
-        assert self._execution.call_key is not None
-        return [
-            *argument_checks(self._execution.call_key.state_fns, row.states),
-            *context_checks(self._execution.run, row.context_states),
-        ]
-
     def ask_now(self) -> Probe:
         """Let the state functions decide, unless one of them has to be awaited."""
         assert self._row is not None
-        self._outcomes = call_all(self._checks(self._row))
+        self._outcomes = call_all(self._checks)
         answers = answers_now(self._outcomes)
         return Probe.ASK if answers is None else self._decide(self._row, answers)
 
@@ -115,7 +113,7 @@ class ComponentMemo:
         assert self._row is not None
         outcomes, self._outcomes = self._outcomes, None
         if outcomes is None:
-            outcomes = call_all(self._checks(self._row))
+            outcomes = call_all(self._checks)
         return self._decide(self._row, await answers_of(outcomes))
 
     def _decide(self, row: ComponentMemoRow, answers: StateAnswers) -> Probe:

@@ -122,7 +122,10 @@ def answers_now(outcomes: list[Any]) -> StateAnswers | None:
 async def answers_of(outcomes: list[Any]) -> StateAnswers:
     """The answers, awaited together where they have to be."""
     waiting = [outcome for outcome in outcomes if inspect.isawaitable(outcome)]
-    if waiting:
+    if len(waiting) == 1:  # no need for a task
+        awaited_one = await waiting[0]
+        outcomes = [awaited_one if o is waiting[0] else o for o in outcomes]
+    elif waiting:
         awaited = iter(await asyncio.gather(*waiting))
         outcomes = [next(awaited) if inspect.isawaitable(o) else o for o in outcomes]
     return _answers(outcomes)

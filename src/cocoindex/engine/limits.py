@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
-from cocoindex.core.keys import StableKey, encode_key, key_text, path_text
+from cocoindex.core.keys import StableKey, Symbol, encode_key, key_text, path_text
 from cocoindex.errors import UsageTypeError, UsageValueError
 
 _SHOWN: Final = 40
@@ -64,7 +64,7 @@ class Limits:
         if type(key) is str:
             if len(key) * _MOST_BYTES_PER_CHARACTER + _AROUND_TEXT <= self.key_bytes:
                 return
-        elif type(key) is int:
+        elif type(key) is int or type(key) is Symbol:  # a symbol is a name from code
             return
         self.check_key(key, encode_key(key))
 

@@ -60,7 +60,7 @@ def _place(model: Model, random: Random) -> Place:
     return (table.kind, table.name, key)
 
 
-# --- the tree --------------------------------------------------------------------------------------
+# --- the tree ------------------------------------------------------------------------------------
 
 
 def add(model: Model, random: Random) -> None:
@@ -160,7 +160,7 @@ def reorder(model: Model, random: Random) -> None:
     random.shuffle(comp.children)
 
 
-# --- rows and calls --------------------------------------------------------------------------------
+# --- rows and calls ------------------------------------------------------------------------------
 
 
 def put(model: Model, random: Random) -> None:
@@ -226,7 +226,7 @@ def change_call(model: Model, random: Random) -> None:
         call.tone ^= random.random() < 0.3
 
 
-# --- sources, code, context ------------------------------------------------------------------------
+# --- sources, code, context ----------------------------------------------------------------------
 
 
 def touch(model: Model, random: Random) -> None:
@@ -250,7 +250,7 @@ def tone(model: Model, random: Random) -> None:
     model.tone = random.choice([t for t in range(4) if t != model.tone])
 
 
-# --- containers ------------------------------------------------------------------------------------
+# --- containers ----------------------------------------------------------------------------------
 
 
 def add_table(model: Model, random: Random) -> None:

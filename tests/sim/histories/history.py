@@ -112,7 +112,7 @@ class History:
         if self.log is not None:
             self.log.append(text)
 
-    # --- edits -------------------------------------------------------------------------------------
+    # --- edits -----------------------------------------------------------------------------------
 
     def _edit(self, step: Step, random: Random) -> None:
         before = self.model
@@ -135,7 +135,7 @@ class History:
         self._known = None
         self.note(f"undo: {show(self.model)}")
 
-    # --- updates -----------------------------------------------------------------------------------
+    # --- updates ---------------------------------------------------------------------------------
 
     def _start_process(self, random: Random) -> SimulatedProcess:
         context = coco.ContextProvider()
@@ -200,7 +200,7 @@ class History:
         struck = outcome.plan.struck
         self.faults.update(kind for _, _, kind in struck)
         self.note(
-            f"update{' (full)' if full else ''}: {outcome.kind} {outcome.value if outcome.kind == 'failed' else ''}; "
+            f"update{' (full)' if full else ''}: {outcome.kind} {outcome.value or ''}; "
             f"{', '.join(f'{k} at {p} of {w}' for p, w, k in struck) or 'nothing struck'}; "
             f"{brief(self.outside.changes())}"
         )
@@ -281,7 +281,7 @@ class History:
                 f"the plan {outcome.value} leads to {difference(twin.ours(), expected)}"
             )
 
-    # --- expectations ------------------------------------------------------------------------------
+    # --- expectations ----------------------------------------------------------------------------
 
     def _expect_success(self, outcome: Outcome) -> None:
         if outcome.kind != "done":
@@ -352,12 +352,14 @@ def show(model: Model) -> str:
         parts = [*rows, *[call_text(c) for c in comp.calls]]
         parts += [f"{t.kind}:{t.name}({t.shape}|{t.minor}{t.inner or ''})" for t in comp.tables]
         parts += [text(child) for child in comp.children]
-        flags = ("+w" if comp.is_wrapped else "") + ("+p" if comp.passes else "")
-        return f"{comp.name}:{comp.how}/{comp.kind}{flags}{'+tone' if comp.tone else ''}[{', '.join(parts)}]"
+        flags = [("+w", comp.is_wrapped), ("+p", comp.passes), ("+tone", comp.tone)]
+        flag_text = "".join(flag for flag, is_set in flags if is_set)
+        return f"{comp.name}:{comp.how}/{comp.kind}{flag_text}[{', '.join(parts)}]"
 
     def call_text(call: Any) -> str:
         rows = [f"{'/'.join(p)}={s}" for p, s in call.rows.items()]
-        return f"{call.kind}.{call.name}{'+tone' if call.tone else ''}({', '.join([*rows, *map(call_text, call.inner)])})"
+        parts = ", ".join([*rows, *map(call_text, call.inner)])
+        return f"{call.kind}.{call.name}{'+tone' if call.tone else ''}({parts})"
 
     return text(model.root)
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cocoindex.core.keys import decode_key, decode_path, encode_key, key_segment, path_text
+from cocoindex.core.keys import (
+    Symbol,
+    decode_key,
+    decode_path,
+    encode_key,
+    encode_path,
+    key_segment,
+    path_text,
+)
 from cocoindex.core.serde import deserialize
 from cocoindex.engine import rows
 from cocoindex.engine.rows import NodeKind
@@ -125,12 +133,13 @@ def at_any_time(disk: MemoryDisk, app: str, outside: Outside) -> list[str]:
     """Violations of what holds at every instant, also right after a kill (§E4.8)."""
     stored = Stored(disk, app)
     owners = stored.table("O")
-    found = []
-    for path in outside.ours():
-        if not any(target_path(path[:end]) in owners for end in range(2, len(path) + 1)):
-            found.append(f"{'/'.join(path)} exists outside, but nothing tracks it")
+    found = [
+        f"{'/'.join(path)} exists outside, but nothing tracks it"
+        for path in outside.ours()
+        if not any(target_path(path[:end]) in owners for end in range(2, len(path) + 1))
+    ]
     nodes = stored.nodes()
-    rows_path = rows.target_path_of(_encoded((ROOT_KEYS["rows"],)))
+    rows_path = rows.target_path_of(encode_path((ROOT_KEYS["rows"],)))
     for component, row in stored.tracking():
         if component not in nodes:
             found.append(f"tracking entry of {component} without an existence row")
@@ -157,18 +166,5 @@ def _believed(
 
 def target_path(path: Path) -> bytes:
     keys = [ROOT_KEYS[path[0]]]
-    for part in path[1:]:
-        keys.append(_symbol(part) if part.startswith("@") else part)
+    keys += [Symbol(part[1:]) if part.startswith("@") else part for part in path[1:]]
     return b"".join(key_segment(encode_key(key)) for key in keys)
-
-
-def _symbol(part: str) -> object:
-    from cocoindex import Symbol
-
-    return Symbol(part[1:])
-
-
-def _encoded(keys: tuple[object, ...]) -> bytes:
-    from cocoindex.core.keys import encode_path
-
-    return encode_path(keys)

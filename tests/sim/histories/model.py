@@ -100,7 +100,7 @@ class Model:
             return False
         return sum(1 for _ in walk(self.root)) <= 220 and depth(self.root) <= 6
 
-    # --- as the program sees it --------------------------------------------------------------------
+    # --- as the program sees it ------------------------------------------------------------------
 
     def frozen(self) -> Node:
         return self._freeze(self.root, set())
@@ -119,7 +119,7 @@ class Model:
             passes, children,
         )  # fmt: skip
 
-    # --- what must be outside in the end -----------------------------------------------------------
+    # --- what must be outside in the end ---------------------------------------------------------
 
     def expected(self) -> dict[Place, str]:
         found: dict[Place, str] = {}
@@ -158,7 +158,7 @@ class Model:
     def _tone(self, wanted: bool) -> str:
         return str(self.tone) if wanted else "-"
 
-    # --- which memoized bodies may run -------------------------------------------------------------
+    # --- which memoized bodies may run -----------------------------------------------------------
 
     def signatures(self) -> set[Any]:
         """One value per memoized call or component: while it is the same, its body must not run."""

@@ -29,6 +29,7 @@ from cocoindex.engine import (
 from cocoindex.engine import run as runs
 from cocoindex.engine.rows import NodeKind
 from cocoindex.testing.simulation import store as simulated
+from histories.history import Divergence, History, steps_of
 
 
 class Mutant(NamedTuple):
@@ -58,7 +59,7 @@ def applied(chosen: Mutant) -> Iterator[None]:
         yield
 
 
-# --- the submit protocol ---------------------------------------------------------------------------
+# --- the submit protocol -------------------------------------------------------------------------
 
 
 @mutant("possible states are not written before the sinks")
@@ -148,7 +149,7 @@ def failed_body_is_empty():
     async def process(execution):
         try:
             return await original(execution)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the mistake
             return None
 
     return [patch.object(lifecycle, "_process", process)]
@@ -160,7 +161,8 @@ def preview_without_takeovers():
 
     async def carry_out(run, planned, commit, *, where):
         if not run.is_preview:
-            return await original(run, planned, commit, where=where)
+            await original(run, planned, commit, where=where)
+            return
         for actions in planned.sinks():
             run.planned_actions += actions.actions
             run.sinks.plan(actions)
@@ -169,7 +171,7 @@ def preview_without_takeovers():
     return [patch.object(module, "carry_out", carry_out) for module in (submit, sweep)]
 
 
-# --- memos -----------------------------------------------------------------------------------------
+# --- memos ---------------------------------------------------------------------------------------
 
 
 @mutant("reuses a function memo over an unsettled item")
@@ -247,7 +249,7 @@ def unreached_memos_kept():
     return [patch.object(function_memos.FunctionMemos, "commit_rows", commit_rows)]
 
 
-# --- ownership -------------------------------------------------------------------------------------
+# --- ownership -----------------------------------------------------------------------------------
 
 
 @mutant("keeps the old owner's component memo after a take-over")
@@ -282,7 +284,7 @@ def takeover_without_records():
     return [patch.object(takeover, "_renumbered", renumbered)]
 
 
-# --- containers ------------------------------------------------------------------------------------
+# --- containers ----------------------------------------------------------------------------------
 
 
 @mutant("forgets the generation bump")
@@ -320,7 +322,7 @@ def container_of_container():
             for module in (absent_providers, leftovers)]  # fmt: skip
 
 
-# --- deletion --------------------------------------------------------------------------------------
+# --- deletion ------------------------------------------------------------------------------------
 
 
 @mutant("loses tombstones")
@@ -361,7 +363,7 @@ def children_not_buried():
     return [patch.object(sweep, "_bury_children", lambda run, component_id, node: [])]
 
 
-# --- cancellation and counters ---------------------------------------------------------------------
+# --- cancellation and counters -------------------------------------------------------------------
 
 
 @mutant("cancels tasks that have not begun")
@@ -398,4 +400,51 @@ def lost_reservation():
     return [patch.object(app_state.Counter, "next", next_id)]
 
 
-__all__ = ["MUTANTS", "Mutant", "applied"]
+FOUND_BY = {
+    "no_possible_states": 11,
+    "commit_before_sink": 0,
+    "sink_before_durable": 2,
+    "failed_sink_is_success": 29,
+    "only_newest_state": 6,
+    "never_missing": 1,
+    "unsettled_commit": 0,
+    "owner_rows_stay": 3,
+    "failed_body_is_empty": 17,
+    "preview_without_takeovers": 79,
+    "memo_over_unsettled": 70,
+    "memo_kept_during_body": 28,
+    "memo_despite_failure": 18,
+    "hit_drops_dependencies": 168,
+    "child_logic_lost": 408,
+    "context_lost": 81,
+    "generations_lost": 56,
+    "states_ignored": 5,
+    "covered_items_deleted": 0,
+    "unreached_memos_kept": 2,
+    "old_owners_memo_kept": 46,
+    "taken_item_stays": 0,
+    "no_waiting_for_owner": 13,
+    "takeover_without_records": 47,
+    "no_generation_bump": 9,
+    "lossy_ignored": 90,
+    "container_of_container": 116,
+    "tombstones_lost": 1,
+    "remounted_deleted": 40,
+    "delete_without_sinks": 3,
+    "children_not_buried": 9,
+}
+"""Seeds that found them, tried first; a change of the engine's fault points moves them."""
+
+
+def find(chosen: Mutant, *, first: int | None = None, seeds: int = 2000) -> int | None:
+    """The first seed whose history the mistake spoils. ``chosen`` must be applied."""
+    tried = range(seeds) if first is None else (first, *range(seeds))
+    for seed in tried:
+        try:
+            History().run(steps_of(seed))
+        except Divergence:
+            return seed
+    return None
+
+
+__all__ = ["FOUND_BY", "MUTANTS", "Mutant", "applied", "find"]

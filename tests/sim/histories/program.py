@@ -165,8 +165,7 @@ async def alone(call: Call) -> str:
 @coco.fn
 async def transparent(call: Call) -> str:
     """Not memoized itself: what it calls counts for its caller."""
-    code = await leaf(call)
-    return code
+    return await leaf(call)
 
 
 async def run_call(call: Call) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001 - a loop works on the handles and lists that asyncio keeps
 """An event loop without threads, sockets or a real clock, whose scheduling follows a seed."""
 
 from __future__ import annotations
@@ -7,7 +8,6 @@ import contextlib
 import heapq
 import inspect
 from collections.abc import Callable, Coroutine
-from contextvars import Context
 from random import Random
 from typing import Any, TypeVar
 
@@ -41,7 +41,7 @@ class SeededLoop(asyncio.BaseEventLoop):
 
     def __init__(self, seed: int) -> None:
         super().__init__()
-        self.random = Random(seed)
+        self.random = Random(seed)  # noqa: S311 - repeatable on purpose
         self.is_dead = False
         self._now = 0.0
         self._doomed: set[asyncio.Task[Any]] = set()
@@ -82,8 +82,8 @@ class SeededLoop(asyncio.BaseEventLoop):
         buried: set[asyncio.Task[Any]] = set()
         while tasks := asyncio.all_tasks(self) - buried:  # unwinding may start new ones
             for task in tasks:
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
-                loops._kept.discard(task)  # noqa: SLF001 - its done callback will never run
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                loops._kept.discard(task)  # its done callback will never run
                 _unwind(task.get_coro())
             buried |= tasks
         self._doomed.clear()
@@ -121,11 +121,6 @@ class SeededLoop(asyncio.BaseEventLoop):
             timer._scheduled = False
             if not timer._cancelled:
                 self._ready.append(timer)
-
-    def call_soon_threadsafe(
-        self, callback: Any, *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        return self.call_soon(callback, *args, context=context)
 
     def _process_events(self, event_list: Any) -> None:
         """There are none."""

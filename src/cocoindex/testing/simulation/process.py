@@ -46,7 +46,7 @@ class InlinePool:
         if future.done():
             return
         loop = asyncio.get_running_loop()
-        asyncio._set_running_loop(None)
+        asyncio._set_running_loop(None)  # noqa: SLF001 - as on a thread of its own
         try:
             value = context.run(call)
         except BaseException as error:  # noqa: BLE001 - carried to the awaiting caller
@@ -54,7 +54,7 @@ class InlinePool:
         else:
             future.set_result(value)
         finally:
-            asyncio._set_running_loop(loop)
+            asyncio._set_running_loop(loop)  # noqa: SLF001
 
 
 class SimulatedProcess:
@@ -77,7 +77,7 @@ class SimulatedProcess:
         on_kill: Callable[[], None] = lambda: None,
         on_error: Callable[[BaseException, Any], None] = lambda _error, _context: None,
     ) -> None:
-        self.random = Random(seed)
+        self.random = Random(seed)  # noqa: S311 - repeatable on purpose
         self.loop = SeededLoop(self.random.getrandbits(32))
         self.store = SimulatedStore(disk, reach=self.reach, random=self.random)
         self.environment = coco.Environment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -73,10 +74,8 @@ class SimulatedStore(MemoryStore):
         finally:
             self.disk.failure = None
         self._accepted.clear()
-        try:
+        with contextlib.suppress(InjectedFault):  # it is on disk: nothing is left to fail
             self._reach(FaultPoint.AFTER_FLUSH, "")
-        except InjectedFault:
-            pass  # it is on disk; there is nothing left that could fail
 
 
 class _Section(_MemorySection):
