@@ -84,9 +84,6 @@ def one(i: int, options: list[int] = [1]) -> int:
 """
 
 
-@pytest.mark.xfail(
-    strict=True, reason="SourceFile._index() shows other threads a table it has yet to fill"
-)
 async def test_a_call_while_another_thread_reads_the_functions_source_keeps_its_memo(
     bench, ran, tmp_path, monkeypatch
 ):

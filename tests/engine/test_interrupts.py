@@ -108,18 +108,6 @@ INTERRUPTED = """
 """
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        "in_gather",
-        pytest.param(
-            "in_batch",
-            marks=pytest.mark.xfail(
-                strict=True, reason="a batch's interrupt is raised again in its task"
-            ),
-        ),
-        "in_handler_of_a_deletion",
-    ],
-)
+@pytest.mark.parametrize("place", ["in_gather", "in_batch", "in_handler_of_a_deletion"])
 def test_an_interrupt_leaves_the_background_loop_running(script, place):
     assert script(INTERRUPTED, place).stdout == "interrupted\nagain\n"

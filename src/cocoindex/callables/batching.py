@@ -183,11 +183,10 @@ class BatchQueue:
             outcomes = await run_in_halves(group.body, [item for item, _ in batch])
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _resolve(future, outcome)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - as said below
             for _, future in batch:
                 _resolve(future, _Failure(error))
-            if not isinstance(error, asyncio.CancelledError):
-                raise
+            # Not raised again: every caller has it, and an interrupt would stop the event loop.
         finally:
             group.running -= 1
             lane.running -= 1

@@ -80,13 +80,14 @@ class SourceFile:
 
     def _index(self) -> dict[tuple[str, int], list[_AnyFunction]]:
         if self._functions is None:
-            self._functions = {}
+            functions: dict[tuple[str, int], list[_AnyFunction]] = {}
             for node in ast.walk(self._parse()):
                 if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-                    self._functions.setdefault((node.name, first), []).append(node)
+                    functions.setdefault((node.name, first), []).append(node)
                 elif isinstance(node, ast.Lambda):
-                    self._functions.setdefault(("<lambda>", node.lineno), []).append(node)
+                    functions.setdefault(("<lambda>", node.lineno), []).append(node)
+            self._functions = functions  # whole: other threads may be looking
         return self._functions
 
     def _parse(self) -> ast.Module:
