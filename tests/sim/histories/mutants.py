@@ -373,6 +373,7 @@ def cancel_unstarted():
     def start_task(self, coro):
         task = asyncio.get_running_loop().create_task(coro)
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return task
 
     return [

@@ -18,12 +18,16 @@ T = TypeVar("T")
 __all__ = ["Deadlock", "Killed", "SeededLoop"]
 
 
+MAX_TURNS = 100_000
+"""Rounds of callbacks at one instant after which a program counts as stuck."""
+
+
 class Killed(BaseException):
     """The simulated process was killed."""
 
 
 class Deadlock(AssertionError):
-    """Nothing is ready, no timer is set, and the awaited result is still missing."""
+    """The awaited result is still missing, and nothing is left that could bring it."""
 
 
 class SeededLoop(asyncio.BaseEventLoop):
@@ -44,6 +48,7 @@ class SeededLoop(asyncio.BaseEventLoop):
         self.random = Random(seed)  # noqa: S311 - repeatable on purpose
         self.is_dead = False
         self._now = 0.0
+        self._turns = 0
         self._doomed: set[asyncio.Task[Any]] = set()
 
     def time(self) -> float:
@@ -57,6 +62,7 @@ class SeededLoop(asyncio.BaseEventLoop):
             Killed: :meth:`kill` was called meanwhile.
             Deadlock: it can't end.
         """
+        self._turns = 0
         task = self.create_task(coro)
         task.add_done_callback(lambda _: self.stop())
         self.run_forever()
@@ -98,9 +104,13 @@ class SeededLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         self._fire_timers()
+        self._turns += 1
+        if self._turns > MAX_TURNS:
+            raise Deadlock(f"{MAX_TURNS} turns without any time passing: something spins")
         if not self._ready and not self._stopping:
             if not self._scheduled:
                 raise Deadlock("nothing is ready and no timer is set")
+            self._turns = 0
             self._now = max(self._now, self._scheduled[0]._when)
             self._fire_timers()
         batch = list(self._ready)
