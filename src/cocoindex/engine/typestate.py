@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
-
-from typing_extensions import TypeVar
+from typing import TYPE_CHECKING, TypeVar, final
 
 from cocoindex.engine.generics import T1, Generic1
 
@@ -19,7 +17,12 @@ class ResolvedS:
     """Marks a target on which children may be declared."""
 
 
-MaybePendingS = TypeVar("MaybePendingS", PendingS, ResolvedS, default=ResolvedS)
+if TYPE_CHECKING:  # its default matters to type checkers only, and the import is slow
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    MaybePendingS = TypeVarWithDefault("MaybePendingS", PendingS, ResolvedS, default=ResolvedS)
+else:
+    MaybePendingS = TypeVar("MaybePendingS", PendingS, ResolvedS)
 
 
 class ResolvesTo(Generic1[T1]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections import Counter
@@ -186,6 +187,7 @@ class History:
         if outcome.kind == "killed":
             self.process = None
         else:
+            self._expect_none(left_behind(process))
             process.run_while(lambda: self.outside.active > 0)
         return outcome
 
@@ -316,7 +318,13 @@ class History:
             raise Divergence("; ".join(violations[:5]))
 
 
-FAULTS: tuple[Any, ...] = ("kill",) * 5 + ("raise", "raise", "cancel")
+FAULTS: tuple[Any, ...] = ("kill",) * 6 + ("raise", "raise", "cancel", "full")
+
+
+def left_behind(process: SimulatedProcess) -> list[str]:
+    """Tasks that outlived their update. Only calls of sinks may, where it was cancelled."""
+    names = [task.get_coro().__qualname__ for task in asyncio.all_tasks(process.loop)]
+    return [f"{name}() goes on" for name in names if not name.startswith("SinkQueue.")]
 
 
 def ran() -> list[str]:

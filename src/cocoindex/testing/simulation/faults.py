@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
+from cocoindex.engine.faults import FaultPoint
+
 __all__ = ["Fault", "FaultPlan", "InjectedFault"]
 
-Kind = Literal["kill", "raise", "cancel"]
+Kind = Literal["kill", "raise", "cancel", "full"]
+"""``full``: the next commit of the store finds the disk full."""
 
 
 class InjectedFault(Exception):
@@ -39,6 +42,7 @@ class FaultPlan:
         self._kill = kill
         self._cancel = cancel
         self._ended = False
+        self._disk_is_full = False
         self.passed = 0
         self.struck: list[tuple[str, str, Kind]] = []
         """Where a fault struck: point, component, kind."""
@@ -55,11 +59,16 @@ class FaultPlan:
             return
         position, self.passed = self.passed, self.passed + 1
         self.seen[str(point)] += 1
+        if self._disk_is_full and point == FaultPoint.BEFORE_FLUSH:
+            self._disk_is_full = False
+            raise InjectedFault("injected: the disk is full")
         kind = self._faults.get(position)
         if kind is None:
             return
         self.struck.append((str(point), where, kind))
-        if kind == "cancel":
+        if kind == "full":
+            self._disk_is_full = True
+        elif kind == "cancel":
             self._cancel()
         elif kind == "raise":
             raise InjectedFault(f"injected at {point} of {where}")
