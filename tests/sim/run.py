@@ -88,7 +88,8 @@ def run_many(options) -> int:
     seconds = time.perf_counter() - started
     print(
         f"{options.seeds} histories, {updates} updates, {faults['kill']} kills, "
-        f"{faults['raise'] + faults['full']} failures, {faults['cancel']} cancellations, {len(bad)} divergences, "
+        f"{faults['raise'] + faults['full']} failures, {faults['cancel']} cancellations, "
+        f"{len(bad)} divergences, "
         f"{sum(points.values())} fault points passed, {seconds:.0f} s"
     )
     print(dict(points))

@@ -56,7 +56,8 @@ class Takeovers:
     def look_up(self, target_paths: list[bytes]) -> None:
         """Read who owns these paths, all at once."""
         self.has_looked_up = True
-        found = self._run.app.section.get_many([rows.owner_key(path) for path in target_paths])
+        section, keys = self._run.app.section, [rows.owner_key(path) for path in target_paths]
+        found = section.get_many(keys) if len(keys) > 1 else [section.get(key) for key in keys]
         for path, raw in zip(target_paths, found, strict=True):
             if raw is not None:
                 self._owner_ids[path] = rows.unpack_id(raw)
