@@ -82,4 +82,5 @@ def test_it_is_quick(run_python: Callable[..., str]) -> None:
         return min(float(run_python(code)) for _ in range(5))
 
     quickest("cocoindex")  # so that neither side pays for compiling
-    assert quickest("cocoindex") < 3 * quickest(_BASELINE)
+    # Far above what is measured (about 1.7): only a heavy import may fail on a busy machine.
+    assert quickest("cocoindex") < 6 * quickest(_BASELINE)

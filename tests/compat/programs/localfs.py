@@ -119,7 +119,7 @@ Provider = coco.TargetStatesProvider[_FileName, _FileContent, None]
 
 @coco.fn(memo=True)
 def process_file(name: str, content: bytes, provider: Provider) -> None:
-    print("process", name, flush=True)
+    print(f"process {name}\n", end="", flush=True)  # one write: bodies run on several threads
     coco.declare_target_state(provider.target_state(name, content.upper()))
 
 
