@@ -183,10 +183,10 @@ class BatchQueue:
             outcomes = await run_in_halves(group.body, [item for item, _ in batch])
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _resolve(future, outcome)
-        except BaseException as error:  # noqa: BLE001 - as said below
+        except BaseException as error:  # noqa: BLE001 - carried to every caller
+            # Not raised again: an interrupt would stop the event loop.
             for _, future in batch:
                 _resolve(future, _Failure(error))
-            # Not raised again: every caller has it, and an interrupt would stop the event loop.
         finally:
             group.running -= 1
             lane.running -= 1

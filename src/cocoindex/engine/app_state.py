@@ -87,7 +87,6 @@ class AppState:
         self.takeovers = 0
         """How often a component has changed another one's tracking entry."""
         self.root_lock = asyncio.Lock()
-        self.closed = False
         self._labels: set[bytes] = set()
         self._reset_counters()
 

@@ -166,8 +166,6 @@ class Environment:
         if self._closed or self._pid != os.getpid():
             return
         self._closed = True
-        for state in self._app_states.values():
-            state.closed = True
         self._finalizer.detach()
         self._store.close()
 

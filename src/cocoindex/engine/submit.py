@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cocoindex.engine.component_memo import ComponentMemo
     from cocoindex.engine.entry import Entry
     from cocoindex.engine.execution import Execution
-    from cocoindex.engine.submission import Submission
+    from cocoindex.engine.submission import Mode, Submission
     from cocoindex.state.base import Batch
 
 WritableBatch = list[tuple[bytes, bytes | None]]
@@ -31,15 +31,7 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
     with_memo = None if memo is None else await memo.encode(value)
     state_rows = [] if execution.user_state is None else execution.user_state.commit_rows()
     contained = set() if execution.memos is None else execution.memos.contained()
-    submission = await prepare(
-        run,
-        execution.take_entry,
-        execution.declarations.values(),
-        contained,
-        mode="build",
-        where=execution,
-    )
-
+    submission = await _plan(execution, contained, "build")
     run.mark_decided(execution.id, Decided.EXECUTED)
 
     def commit() -> None:
@@ -66,6 +58,17 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
         await run.app.section.flushed()
 
 
+async def _plan(execution: Execution, contained: set[bytes], mode: Mode) -> Submission:
+    return await prepare(
+        execution.run,
+        execution.take_entry,
+        execution.declarations.values(),
+        contained,
+        mode=mode,
+        where=execution,
+    )
+
+
 async def _delete_below_own_containers(
     execution: Execution, first: Submission, contained: set[bytes]
 ) -> Submission:
@@ -75,14 +78,7 @@ async def _delete_below_own_containers(
     pending in the first plan, and is resolved only now.
     """
     run = execution.run
-    second = await prepare(
-        run,
-        execution.take_entry,
-        execution.declarations.values(),
-        contained,
-        mode="leftovers",
-        where=execution,
-    )
+    second = await _plan(execution, contained, "leftovers")
     second.robbed_memos |= first.robbed_memos
     second.entry.existed = first.entry.existed
 

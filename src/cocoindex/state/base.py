@@ -9,17 +9,12 @@ in which they were written, each one atomically, many of them in one commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, runtime_checkable
 
 FORMAT_VERSION = 1
 """Version of the layout inside a section. A store with a higher one is refused."""
-
-
-class Put(NamedTuple):
-    key: bytes
-    value: bytes
 
 
 Batch = Sequence[tuple[bytes, bytes | None]]
@@ -168,6 +163,3 @@ class Store(Protocol):
     def close(self) -> None:
         """Flush, close, release locks. Idempotent. Later calls raise ``StoreError``."""
         ...
-
-
-Keys = Iterable[bytes]
