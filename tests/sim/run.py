@@ -10,7 +10,7 @@ import time
 from collections import Counter
 
 from histories import mutants
-from histories.history import Divergence, History, quiet, steps_of
+from histories.history import Divergence, History, prepare, steps_of
 from histories.shrink import as_text, failure, from_text, shrink
 
 
@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--mutants", action="store_true", help="also look for every mutant")
     options = parser.parse_args()
-    quiet()
+    prepare()
     if options.steps is not None:
         return explain(from_text(options.steps))
     if options.seed is not None:
@@ -75,7 +75,7 @@ def run_many(options) -> int:
     seeds = range(options.first, options.first + options.seeds)
     started = time.perf_counter()
     faults, points, updates, bad = Counter(), Counter(), 0, []
-    with multiprocessing.Pool(options.jobs, quiet) as pool:
+    with multiprocessing.Pool(options.jobs, prepare) as pool:
         for seed, result, problem in pool.imap_unordered(run_seed, seeds, chunksize=10):
             if problem is not None:
                 bad.append(seed)

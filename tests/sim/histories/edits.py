@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -22,7 +21,7 @@ Edit = Callable[[Model, Random], None]
 
 def apply(model: Model, kind: str, random: Random) -> Model:
     """The model after one edit; the same one if the edit makes no sense there."""
-    changed = deepcopy(model)
+    changed = model.copy()
     EDITS[kind](changed, random)
     return changed if changed.is_valid() else model
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import logging
 import re
 from collections import Counter
@@ -188,7 +188,7 @@ class History:
             self.process = None
         else:
             self._expect_none(left_behind(process))
-            process.run_while(lambda: self.outside.active > 0)
+            process.settle()
         return outcome
 
     def _faulty(self, random: Random) -> None:
@@ -323,7 +323,7 @@ FAULTS: tuple[Any, ...] = ("kill",) * 6 + ("raise", "raise", "cancel", "full")
 
 def left_behind(process: SimulatedProcess) -> list[str]:
     """Tasks that outlived their update. Only calls of sinks may, where it was cancelled."""
-    names = [task.get_coro().__qualname__ for task in asyncio.all_tasks(process.loop)]
+    names = [task.get_coro().__qualname__ for task in process.loop.tasks()]
     return [f"{name}() goes on" for name in names if not name.startswith("SinkQueue.")]
 
 
@@ -372,6 +372,10 @@ def show(model: Model) -> str:
     return text(model.root)
 
 
-def quiet() -> None:
-    """Keep the engine's log to itself: failures are the point here."""
+def prepare() -> None:
+    """Keep the engine's log to itself: failures are the point here. And look for garbage less
+    often: a history makes much of it, and does not live long.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     logging.getLogger("cocoindex").setLevel(logging.CRITICAL + 1)

@@ -16,10 +16,26 @@ from cocoindex.core.keys import (
 from cocoindex.core.serde import deserialize
 from cocoindex.engine import rows
 from cocoindex.engine.rows import NodeKind
-from cocoindex.state.memory import MemoryDisk
+from cocoindex.state.memory import MemoryDisk, MemoryStore
+from cocoindex.testing import checks
 from histories.outside import Outside, Path, roots
 
 ROOT_KEYS = {kind: provider.keys[0] for kind, provider in roots.items()}
+
+
+def fsck(disk: MemoryDisk, app: str, *, is_at_rest: bool) -> list[str]:
+    """What the product's own check finds. Whatever has happened, it finds no damage; and nothing
+    unfinished either once an update has succeeded completely.
+    """
+    found = checks.fsck(MemoryStore(disk), app)
+    return [
+        f"fsck: {finding}"
+        for finding in found
+        if (is_at_rest or finding.is_violation) and not finding.problem.startswith(KNOWN)
+    ]
+
+
+KNOWN = ("an unmounted directory with nothing below it", "the name of the node above is missing")
 
 
 class Stored:
@@ -62,7 +78,7 @@ def at_rest(disk: MemoryDisk, app: str) -> list[str]:
             )
     found += [f"a tombstone is left: {key.hex()}" for key in stored.table("T")]
     found += _memos(stored, nodes, items)
-    return found
+    return found + fsck(disk, app, is_at_rest=True)
 
 
 def _nodes(stored: Stored, nodes: dict[int, tuple[int, bytes, rows.Node]]) -> Iterator[str]:
@@ -138,6 +154,7 @@ def at_any_time(disk: MemoryDisk, app: str, outside: Outside) -> list[str]:
         for path in outside.ours()
         if not any(target_path(path[:end]) in owners for end in range(2, len(path) + 1))
     ]
+    found += fsck(disk, app, is_at_rest=False)
     nodes = stored.nodes()
     rows_path = rows.target_path_of(encode_path((ROOT_KEYS["rows"],)))
     for component, row in stored.tracking():

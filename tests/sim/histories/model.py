@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,11 @@ class CallModel:
     inner: list[CallModel] = field(default_factory=list)
     tone: bool = False
 
+    def copy(self) -> CallModel:
+        return CallModel(
+            self.kind, self.name, dict(self.rows), [call.copy() for call in self.inner], self.tone
+        )
+
 
 @dataclass
 class TableModel:
@@ -30,6 +36,10 @@ class TableModel:
     minor: int = 0
     inner: dict[str, list[int]] = field(default_factory=dict)
     """Of a nest: shape and minor of the tables inside."""
+
+    def copy(self) -> TableModel:
+        inner = {name: list(value) for name, value in self.inner.items()}
+        return TableModel(self.kind, self.name, self.shape, self.minor, inner)
 
 
 @dataclass
@@ -45,6 +55,16 @@ class Comp:
     calls: list[CallModel] = field(default_factory=list)
     tables: list[TableModel] = field(default_factory=list)
     children: list[Comp] = field(default_factory=list)
+
+    def copy(self, copies: dict[int, Comp]) -> Comp:
+        """A deep copy; ``copies`` learns which component has become which, by id."""
+        twin = copy(self)
+        twin.rows = dict(self.rows)
+        twin.calls = [call.copy() for call in self.calls]
+        twin.tables = [table.copy() for table in self.tables]
+        twin.children = [child.copy(copies) for child in self.children]
+        copies[id(self)] = twin
+        return twin
 
     @property
     def subpath(self) -> tuple[str, ...]:
@@ -62,6 +82,18 @@ class Model:
         self.table_count = 0
         self.removed: list[tuple[Comp, Comp | TableModel]] = []
         """What was removed, and from where, so that it can come back."""
+
+    def copy(self) -> Model:
+        twin, copies = copy(self), dict[int, Comp]()
+        twin.root = self.root.copy(copies)
+        twin.files, twin.codes = dict(self.files), dict(self.codes)
+        things = [
+            thing.copy() if isinstance(thing, TableModel) else thing.copy(copies)
+            for _, thing in self.removed
+        ]
+        parents = [copies.get(id(parent), parent) for parent, _ in self.removed]
+        twin.removed = list(zip(parents, things, strict=True))
+        return twin
 
     # --- looking around --------------------------------------------------------------------------
 
