@@ -10,6 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples everywhere, however slow the machine is. To look for new ones:
+# HYPOTHESIS_PROFILE=search pytest ...
+settings.register_profile(
+    "same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("search", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 # Read when the deadline clock is first used; enables the test clock.
 os.environ["COCOINDEX_TESTING"] = "1"
@@ -20,7 +29,8 @@ if TYPE_CHECKING:
 _SETTINGS_OF_THE_SHELL = ("COCOINDEX_DB", "COCOINDEX_DATABASE_URL", "COCOINDEX_DELETION_GUARD")
 
 
-_LIMIT_SECONDS = 120
+_LIMIT_SECONDS = 300
+"""Many times what the slowest test needs: only what hangs gets there."""
 
 
 @pytest.hookimpl(wrapper=True)

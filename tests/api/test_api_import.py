@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,12 @@ def hook(event, args):
         seen.append(f"open {args[0]}")
 sys.addaudithook(hook)
 import cocoindex
-heavy = ["numpy", "click", "rich", "lmdb", "pydantic", "psycopg", "asyncpg", "aiohttp", "httpx"]
+heavy = [
+    "numpy", "click", "rich", "lmdb", "pydantic", "psycopg", "asyncpg", "aiohttp", "httpx",
+    "dotenv", "sqlite3", "pickle", "xml", "multiprocessing", "unittest",
+    "cocoindex.cli", "cocoindex.connectors", "cocoindex.resources", "cocoindex.testing",
+    "cocoindex.display", "cocoindex.engine.fsck", "cocoindex.core.unpickle",
+]
 print(json.dumps({
     "seen": seen,
     "heavy": [name for name in heavy if name in sys.modules],
@@ -76,11 +82,16 @@ print(time.process_time() - start)
 _BASELINE = "asyncio, msgspec, dataclasses, inspect, typing, logging, uuid, hashlib, tempfile"
 
 
-def test_it_is_quick(run_python: Callable[..., str]) -> None:
-    def quickest(modules: str) -> float:
-        code = _TIMED.format(modules=modules)
-        return min(float(run_python(code)) for _ in range(5))
+def test_it_is_quick(run_python: Callable[..., str], tmp_path: Path) -> None:
+    """Processor time, compiled files at hand: neither a fresh clone nor a busy machine counts."""
+    compiled = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
 
-    quickest("cocoindex")  # so that neither side pays for compiling
-    # Far above what is measured (about 1.7): only a heavy import may fail on a busy machine.
-    assert quickest("cocoindex") < 6 * quickest(_BASELINE)
+    def took(modules: str) -> float:
+        return float(run_python(_TIMED.format(modules=modules), **compiled))
+
+    took("cocoindex"), took(_BASELINE)  # compiles
+    for _ in range(20):
+        ours, baseline = (min(took(m) for _ in range(5)) for m in ("cocoindex", _BASELINE))
+        if ours < 3 * baseline:  # measured: 1.5
+            return
+    raise AssertionError(f"{ours:.3f} s, and {baseline:.3f} s for {_BASELINE}")

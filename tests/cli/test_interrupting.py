@@ -64,36 +64,41 @@ def running(project: Any) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
+def patient(err: str) -> str:
+    """``err`` without what a slow machine makes the command line say while it waits."""
+    return "".join(line for line in err.splitlines(True) if not line.startswith("Waiting for "))
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_first_signal_cancels_all_work_and_stops_cleanly(
     running: Any, number: signal.Signals, status: int
 ) -> None:
     process = running("sleeping", "main.py:sleeping")
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (status, "")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, patient(err)) == (status, "")
     lines = out.splitlines()
-    assert lines[0] == "Stopping..."
-    assert "[Stats] (terminated)" in lines
+    assert lines.index("Stopping...") < lines.index("[Stats] (terminated)")
     assert lines[-1] == "lifespan ended"
 
 
 def test_a_quiet_run_is_interrupted_without_a_word(running: Any) -> None:
     process = running("sleeping", "main.py:sleeping", "-q")
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20) == ("lifespan ended\n", "")
+    out, err = process.communicate(timeout=60)
+    assert (out, patient(err)) == ("lifespan ended\n", "")
     assert process.returncode == 130
 
 
 def test_the_next_run_continues_after_an_interruption(running: Any, project: Any) -> None:
     process = running("sleeping", "main.py:sleeping")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     done = project.run("show", "main.py:sleeping")
     assert done.returncode == 0
     again = running("sleeping", "main.py:sleeping")
     again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=20)
+    again.communicate(timeout=60)
     assert again.returncode == 143
 
 
@@ -103,7 +108,7 @@ def test_the_second_signal_ends_the_process_at_once(running: Any) -> None:
     assert process.stdout is not None
     assert "Stopping...\n" in iter(process.stdout.readline, "")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
 
 
@@ -120,7 +125,7 @@ def test_on_a_terminal_the_display_stays_whole_and_the_cursor_comes_back(project
     )
     os.close(program_end)
     screen = b""
-    while b"in-flight" not in screen:
+    while b"in-flight" not in screen or b"sleeping\r\n" not in screen:
         screen += os.read(main_end, 4096)
     process.send_signal(signal.SIGINT)
     while True:
@@ -129,7 +134,7 @@ def test_on_a_terminal_the_display_stays_whole_and_the_cursor_comes_back(project
         except OSError:  # the other end is closed
             break
     os.close(main_end)
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=60) == 130
     assert screen.count(b"sleeping\r\n") == 1
     assert screen.count(b"Stopping...\r\n") == 1
     assert b"(terminated)" in screen
@@ -144,7 +149,7 @@ def test_a_question_can_be_interrupted(folders: Any) -> None:
     while not asked.endswith("target states: "):
         asked += process.stderr.read(1)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 130
     assert folders.read("out/a.txt") == "ALPHA"
 

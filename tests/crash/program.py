@@ -131,14 +131,17 @@ def update(home: Path) -> dict[str, Any]:
 
 
 class Countdown:
-    """Sends this process a signal at the N-th fault point."""
+    """Sends this process a signal at the N-th fault point, of all or of one kind."""
 
-    def __init__(self, at: int, name: str) -> None:
+    def __init__(self, at: int, name: str, only: faults.FaultPoint | None = None) -> None:
         self.count = 0
         self._at = at
         self._name = name
+        self._only = only
 
-    def __call__(self, _point: faults.FaultPoint, _where: str) -> None:
+    def __call__(self, point: faults.FaultPoint, _where: str) -> None:
+        if self._only not in (None, point):
+            return
         self.count += 1
         if self.count == self._at:
             os.kill(os.getpid(), getattr(signal, self._name))
@@ -152,4 +155,7 @@ if __name__ == "__main__":
     print("started", flush=True)
     sys.stdout.write(json.dumps(update(Path(sys.argv[1]))) + "\n")
 elif "CRASH_HOME" in os.environ:
+    if "STOP_AFTER_SINK" in os.environ:
+        number = int(os.environ["STOP_AFTER_SINK"])
+        faults.install(Countdown(number, "SIGSTOP", faults.FaultPoint.AFTER_SINK))
     app = open_app(Path(os.environ["CRASH_HOME"]))[1]  # for the command line

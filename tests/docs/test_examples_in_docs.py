@@ -22,6 +22,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FEATURES = ROOT / "examples/features"
 
 _BLOCK = re.compile(r"^( *)```python[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_STATS = re.compile(r"^\[Stats\].*?\n\n", re.MULTILINE | re.DOTALL)
 _INCLUDE = re.compile(r'^--8<-- "([^":]+)(?::([^"]+))?"$', re.MULTILINE)
 _LINK = re.compile(r"\]\(([\w./-]+\.md|LICENSE)(?:#[^)]*)?\)")
 
@@ -145,7 +146,7 @@ def test_the_first_program_does_what_the_quickstart_says(examples: Path) -> None
     pages, notes, program = hello / "pages", hello / "notes", hello / "main.py"
 
     def counts() -> str:
-        line = next(line for line in updated(hello).splitlines() if "publish:" in line)
+        line = [line for line in updated(hello).splitlines() if "publish:" in line][-1]
         return line.partition("total | ")[2]
 
     assert counts() == "2 added"
@@ -226,7 +227,7 @@ def printed(tmp_path: Path, name: str, **env: str) -> tuple[str, int]:
     """What a program of ``examples/features`` prints itself, and the status."""
     program, db = str(FEATURES / f"{name}.py"), str(tmp_path / "db")
     done = cocoindex(tmp_path, "update", program, COCOINDEX_DB=db, **env)
-    lines = done.stdout.partition("[Stats]")[0].splitlines(keepends=True)
+    lines = _STATS.sub("", done.stdout).splitlines(keepends=True)
     return "".join(lines[1:]), done.returncode
 
 

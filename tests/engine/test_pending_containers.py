@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import cocoindex as coco
+from cocoindex.testing.scripted import InjectedFailure
 from cocoindex.testing.targets import MemoryTree
 
 sub = coco.component_subpath
@@ -172,7 +173,7 @@ async def test_a_row_dropped_while_its_containers_memo_is_reused_is_deleted_in_t
 
     await bench.run(with_row)
     await bench.run(without_row)
-    assert "can't be deleted: their container was not declared" in caplog.text
+    assert "can't be deleted: their container was neither declared" in caplog.text
     assert ran.take() == ["setup"]
 
     await bench.run(without_row)
@@ -181,3 +182,100 @@ async def test_a_row_dropped_while_its_containers_memo_is_reused_is_deleted_in_t
     assert ran.take() == ["setup"]
     await bench.run(without_row)
     assert ran.take() == []
+
+
+async def container(tree):
+    return await coco.mount_target(tree.container("T", 1))
+
+
+@pytest.mark.parametrize("names", [("box", "rows"), ("rows", "box")], ids="-".join)
+async def test_rows_stay_tracked_while_their_containers_deletion_has_only_failed(
+    bench, tree, names
+):
+    """The two components go in one sweep, in whatever order."""
+    box, rows = names
+
+    async def both():
+        provider = await coco.use_mount(sub(box), container, tree)
+        await coco.mount(sub(rows), row, provider)
+
+    await bench.run(both)
+    with tree.failing("before", key=("T",)):
+        await bench.run(lambda: None)
+    assert tree.rows == {("T",): 1, ("T", "r"): 1}
+
+    await bench.run(lambda: coco.use_mount(sub(box), container, tree))
+
+    assert tree.rows == {("T",): 1}
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+async def test_everything_goes_in_one_run_when_deletions_have_to_wait_for_each_other(
+    bench, tree, depth
+):
+    async def deep(level, provider):
+        if level:
+            await coco.mount(sub("down"), deep, level - 1, provider)
+        else:
+            await row(provider)
+
+    async def both():
+        provider = await coco.use_mount(sub("z"), container, tree)
+        await coco.mount(sub("a"), deep, depth, provider)
+
+    await bench.run(both)
+    await bench.run(lambda: None)
+    assert tree.rows == {}
+    assert list((await bench.owners()).values()) == []
+
+
+async def test_rows_go_when_their_container_moves_to_where_they_cannot_see_it(bench, tree):
+    async def rows(provider):
+        if provider is not None:
+            await row(provider)
+
+    async def before():
+        provider = await coco.mount_target(tree.container("T", 1))
+        await coco.mount(sub("rows"), rows, provider)
+
+    async def after():
+        await coco.mount(sub("rows"), rows, None)
+        await coco.mount(sub("z"), container, tree)
+
+    await bench.run(before)
+    await bench.run(after)
+
+    assert tree.rows == {("T",): 1}
+
+
+async def test_removed_rows_go_when_their_container_moves_to_a_later_component(bench, tree):
+    async def before():
+        provider = await coco.mount_target(tree.container("T", 1))
+        await coco.mount(sub("a"), parent, provider)
+
+    async def parent(provider):
+        if provider is not None:
+            await coco.mount(sub("rows"), row, provider)
+
+    async def after():
+        await (await coco.mount(sub("a"), parent, None)).ready()
+        await coco.mount(sub("z"), container, tree)
+
+    await bench.run(before)
+    await bench.run(after)
+
+    assert tree.rows == {("T",): 1}
+
+
+async def test_a_drop_keeps_rows_tracked_whose_container_could_not_be_deleted(bench, tree):
+    async def both():
+        provider = await coco.use_mount(sub("a"), container, tree)
+        await coco.mount(sub("rows"), row, provider)
+
+    await bench.run(both)
+    with tree.failing("before", key=("T",)), pytest.raises(InjectedFailure):
+        await bench.app.drop()
+
+    await bench.run(lambda: coco.use_mount(sub("a"), container, tree))
+
+    assert tree.rows == {("T",): 1}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import pickle
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -30,6 +29,8 @@ class RetryWithSmallerBatch(Exception):
 
 def _picklable(cause: BaseException | None) -> BaseException | None:
     try:
+        import pickle
+
         pickle.loads(pickle.dumps(cause))  # noqa: S301 - made on the spot
     except Exception:  # noqa: BLE001 - whatever the cause's own pickling raises
         return None

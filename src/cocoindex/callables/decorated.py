@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from pickle import PicklingError
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from cocoindex.callables.function import BoundFunction, DecoratedFunction
@@ -61,6 +60,8 @@ class Decorated(Generic[P, R_co]):
         except (ImportError, AttributeError):
             found = None
         if found is not self:
+            from pickle import PicklingError
+
             raise PicklingError(f"can't pickle {self!r}: no module has it under its name")
         return find_decorated, name
 

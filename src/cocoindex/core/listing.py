@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Unlisted:
+
+class Unlisted(msgspec.Struct, frozen=True):
     """A part of a listing that could not be read.
 
     A source that was told to skip errors yields it from ``items()`` in place of a pair.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import pathlib
-import pickle
 import sys
 import types
 import warnings
@@ -19,7 +18,7 @@ from typing import Annotated, Any, Final, NewType, TypeVar, Union, get_args, get
 import msgspec
 
 from cocoindex.core.sentinels import NonExistenceType
-from cocoindex.core.unpickle import allow_unpickling, is_unpicklable_type, restricted_loads
+from cocoindex.core.unpickle_values import allow_unpickling, is_unpicklable_type
 from cocoindex.errors import DeserializationError, SerializationError
 
 __all__ = [
@@ -174,15 +173,23 @@ _encode: Final = msgspec.msgpack.Encoder(enc_hook=_encode_hook).encode
 
 
 def _dump_pickle(value: Any) -> bytes:
+    import pickle  # here and below: few programs have pickles, all of them import this
+
     try:
         data = pickle.dumps(value, _PICKLE_PROTOCOL)
         if _strict:
-            restricted_loads(data)
+            _load_pickle(data)
     except Exception as error:  # whatever user code run by pickle raises
         raise SerializationError(
             f"Cannot serialize {type(value).__name__} by pickle: {error}"
         ) from error
     return data
+
+
+def _load_pickle(data: bytes | memoryview) -> Any:
+    from cocoindex.core.unpickle import restricted_loads
+
+    return restricted_loads(data)
 
 
 def _is_plain(value: Any) -> bool:
@@ -266,9 +273,11 @@ class _Deserializer:
         try:
             return decode(payload)
         except Exception as error:  # noqa: BLE001 - also whatever a user's __post_init__ raises
-            cause = _cause(error)
-            what = "pickle" if isinstance(cause, pickle.UnpicklingError) else "msgspec"
-            raise self._error(f"Failed to deserialize {what} payload: {error}") from cause
+            refusal = _refusal(error)
+            what = "msgspec" if refusal is None else "pickle"
+            raise self._error(f"Failed to deserialize {what} payload: {error}") from (
+                refusal or error
+            )
 
     def _build_decoder(self) -> Callable[[memoryview], Any]:
         hint = self._resolved_hint()
@@ -287,7 +296,7 @@ class _Deserializer:
 
     def _read_pickle(self, data: bytes | memoryview) -> Any:
         try:
-            value = restricted_loads(data)
+            value = _load_pickle(data)
         except Exception as error:  # also whatever a registered class raises
             raise self._error(f"Failed to deserialize pickle payload: {error}") from error
         if not _fits(value, self._resolved_hint()):
@@ -345,17 +354,19 @@ def _decode_hook(kind: Any, value: Any) -> Any:
 def _extension_hook(code: int, data: memoryview) -> Any:
     if code != _PICKLE_EXTENSION:
         raise DeserializationError(f"unknown extension code {code}")
-    return restricted_loads(data)
+    return _load_pickle(data)
 
 
-def _cause(error: BaseException) -> BaseException:
-    """The refusal of a pickle below what msgspec made of it, else the error itself."""
+def _refusal(error: BaseException) -> BaseException | None:
+    """The refusal of a pickle below what msgspec made of it, if that is what happened."""
+    from pickle import UnpicklingError
+
     below: BaseException | None = error
     while below is not None:
-        if isinstance(below, pickle.UnpicklingError):
+        if isinstance(below, UnpicklingError):
             return below
         below = below.__cause__
-    return error
+    return None
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -9,12 +9,12 @@ import collections
 import datetime as dt
 import decimal
 import pathlib
-import pickle
 import sys
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 if TYPE_CHECKING:
+    import pickle
     from collections.abc import Callable
 
 __all__ = [
@@ -48,7 +48,9 @@ class Pending:
 
 def bad(what: str) -> pickle.UnpicklingError:
     """The error for a payload that is damaged, or tries something."""
-    return pickle.UnpicklingError(f"malformed or hostile pickle: {what}")
+    from pickle import UnpicklingError
+
+    return UnpicklingError(f"malformed or hostile pickle: {what}")
 
 
 class PendingUUID(Pending):
@@ -201,7 +203,9 @@ def resolve(module: str, name: str) -> Any:
         found = unpickle_numpy.resolve(module, name)
         if found is not None:
             return found
-    raise pickle.UnpicklingError(f"Forbidden global during unpickling: {module}.{name}")
+    from pickle import UnpicklingError
+
+    raise UnpicklingError(f"Forbidden global during unpickling: {module}.{name}")
 
 
 def reconstructor(function: Any) -> Callable[[tuple[Any, ...]], Any] | None:

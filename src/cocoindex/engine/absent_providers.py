@@ -1,9 +1,9 @@
 """What to do with tracked items that are not declared any more, provider by provider.
 
 Usually the provider is live in this run and its handler reconciles the deletion. If not, its
-container is going or gone (forget: the container's own deletion covers the item), or it is
-merely unknown in this run (keep: a later run can still clean up), or the container has asked
-for its children's deletions, and its own deletion tells which handler they need.
+container is gone (forget: the container's own deletion has covered the item), or it is merely
+unknown as yet (keep: the end of this run, or a later one, can still clean up), or the container
+has asked for its children's deletions, and its own deletion tells which handler they need.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cocoindex.engine.entry import Entry, Group, GroupKey
 from cocoindex.engine.execution import Provider
 from cocoindex.engine.providers import HandlerInfo, attachment_handler, root_provider
 from cocoindex.engine.rows import Item
+from cocoindex.engine.takeover import MustWait
 from cocoindex.engine.targets import TargetReconcileOutput, check_handler
 from cocoindex.errors import DeserializationError, UsageError
 
@@ -45,6 +46,17 @@ _KEEP = Judgement(Verdict.KEEP)
 
 class ProviderUnavailable(UsageError):
     """An item can't be deleted now, because nothing in this run knows how; it stays tracked."""
+
+
+class ContainerUnavailable(ProviderUnavailable):
+    """The container of the item has not been met in this run, and is still tracked."""
+
+    def __init__(self, path: str, owner_id: int) -> None:
+        super().__init__(
+            f"target states below {path} can't be deleted: their container was neither "
+            "declared nor deleted in this run; the next run that does either will delete them"
+        )
+        self.owner_id = owner_id
 
 
 class AbsentProviders:
@@ -81,15 +93,18 @@ class AbsentProviders:
         derived = self._derive(keys)
         if derived is not None:
             return Judgement(Verdict.RECONCILE, None, derived)
-        if self._run.is_drop or not self._container_stays(keys):
+        raw = container_row(self._run, keys)
+        owner_id = None if raw is None else rows.unpack_id(raw)
+        if owner_id in (None, self._entry.component_id):
             return _FORGET
+        # A container whose deletion has only begun may yet be declared again and stay.
         if self._mode == "build":
             return _KEEP
-        self._run.forget_memos_around(self._container_owner(keys))
-        raise ProviderUnavailable(
-            f"target states below {path_text(keys)} can't be deleted: their container was not "
-            "declared in this run; the next run that declares it will delete them"
-        )
+        assert owner_id is not None
+        in_flight = self._run.app.in_flight.get(owner_id)
+        if in_flight is not None:
+            raise MustWait(in_flight)
+        raise ContainerUnavailable(path_text(keys), owner_id)
 
     def _judge_live(self, group: Group, provider: Provider) -> Judgement:
         if provider.is_pending:
@@ -116,15 +131,6 @@ class AbsentProviders:
         if self._mode == "delete":
             raise ProviderUnavailable(message)
         return _KEEP
-
-    def _container_stays(self, keys: tuple[StableKey, ...]) -> bool:
-        """Whether another, living component still owns the nearest container above."""
-        owner_id = self._container_owner(keys)
-        return owner_id not in (None, self._entry.component_id) and self._run.is_alive(owner_id)
-
-    def _container_owner(self, keys: tuple[StableKey, ...]) -> int | None:
-        raw = container_row(self._run, keys)
-        return None if raw is None else rows.unpack_id(raw)
 
     # --- handlers told by a container's own deletion -------------------------------------------
 
@@ -223,4 +229,10 @@ def _readable_records(info: HandlerInfo, item: Item) -> tuple[list[Any], bool]:
     return records, missing
 
 
-__all__ = ["AbsentProviders", "Judgement", "ProviderUnavailable", "Verdict"]
+__all__ = [
+    "AbsentProviders",
+    "ContainerUnavailable",
+    "Judgement",
+    "ProviderUnavailable",
+    "Verdict",
+]

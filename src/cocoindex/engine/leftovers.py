@@ -1,46 +1,88 @@
-"""Items that a run left undecided: kept, because their container might still be declared.
+"""What had to wait for the rest of the run: undeclared items and deletions left open.
 
-A component that does not declare an item any more can't tell whether the item's container,
-which it has not seen in this run, is about to be declared or deleted elsewhere. At the end of
-the run that is known: what is below a container that is gone is forgotten, like everything
-that a container's own deletion takes down.
+A component that does not declare an item any more can't always tell what to do with it: the
+item's container may be declared, moved or deleted by a component that has not come to it yet.
+At the end of the run that is known: items below a container that is live now are deleted by
+its handler, items below one that is gone are forgotten, like everything that a container's own
+deletion takes down, and what is open even then stays tracked for a later run.
 """
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import container_row
-from cocoindex.engine.entry import Entry, Group
+from cocoindex.engine.protocol import carry_out, prepare, settle
+from cocoindex.engine.submission import Kept, Submission, plan_leftovers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cocoindex.engine.entry import Entry
     from cocoindex.engine.run import Run
 
-
-def forget_orphans(run: Run) -> None:
-    """Drop undecided items whose container is not tracked by anybody any more."""
-    for component_id in run.undecided:
-        raw = run.app.section.get(rows.tracking_key(component_id))
-        if raw is None:
-            continue
-        entry = Entry(component_id, raw, rows.ROOT_PARENT_ID, b"")
-        orphaned = [group for group in entry.groups.values() if _is_orphaned(run, group)]
-        if orphaned:
-            _drop(run, entry, orphaned)
+CHUNK = 1024
+"""Deletions that run at the same time."""
 
 
-def _is_orphaned(run: Run, group: Group) -> bool:
-    keys = rows.provider_keys(group.path)
-    return (
-        len(keys) > 1 and run.find_provider(group.path) is None and container_row(run, keys) is None
-    )
+async def clear_leftovers(run: Run) -> None:
+    """Decide what the run has left open, round by round, as long as a round settles something."""
+    settled = True
+    while settled and (run.deferred or run.undecided):
+        settled = await _retry_deletions(run)
+        settled |= await _retry_items(run)
+    for deletion in run.deferred:
+        deletion.give_up()
+    for component_id, kept in run.undecided.items():
+        _execute_owners_next_time(run, component_id, kept)
 
 
-def _drop(run: Run, entry: Entry, groups: list[Group]) -> None:
-    batch: list[tuple[bytes, bytes | None]] = []
-    for group in groups:
-        batch += [(rows.owner_key(group.path_of(key)), None) for key in group.items]
-        group.items.clear()
-    batch.append((rows.tracking_key(entry.component_id), entry.encode()))
-    run.app.section.write(batch)
+async def _retry_deletions(run: Run) -> bool:
+    waiting, run.deferred = run.deferred, []
+    settled = False
+    for start in range(0, len(waiting), CHUNK):
+        chunk = waiting[start : start + CHUNK]
+        settled |= any(await asyncio.gather(*(deletion.retry() for deletion in chunk)))
+    return settled
+
+
+async def _retry_items(run: Run) -> bool:
+    waiting, run.undecided = run.undecided, {}
+    settled = False
+    for component_id, kept in waiting.items():
+        load = partial(run.entry_of, component_id)
+        submission = await delete_kept(run, load, kept, where=component_id)
+        settled |= submission.is_changed
+        if submission.kept:
+            run.undecided[component_id] = submission.kept
+    return settled
+
+
+async def delete_kept(
+    run: Run, load: Callable[[], Entry], kept: Kept, *, where: object
+) -> Submission:
+    """Delete what can be decided by now of the items that a component has kept."""
+    submission = await prepare(lambda: plan_leftovers(run, load(), kept), where=where)
+
+    def commit() -> None:
+        batch = [] if submission.has_actions else submission.unwritten_rows()
+        batch += settle(submission)
+        if submission.is_changed:
+            entry = submission.entry
+            entry.version = submission.version
+            batch.append((rows.tracking_key(entry.component_id), entry.encode()))
+        run.app.section.write(batch)
+
+    await carry_out(run, submission, commit, where=where)
+    return submission
+
+
+def _execute_owners_next_time(run: Run, component_id: int, kept: Kept) -> None:
+    """A container whose component was reused has no handler to offer; execute it next time."""
+    for path, _ in kept:
+        owner = container_row(run, rows.provider_keys(path))
+        if owner is not None and rows.unpack_id(owner) != component_id:
+            run.forget_memos_around(rows.unpack_id(owner))

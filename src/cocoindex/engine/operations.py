@@ -17,7 +17,7 @@ from cocoindex.engine.app_state import AppState
 from cocoindex.engine.exception_handlers import HandlerChain
 from cocoindex.engine.execution import Execution
 from cocoindex.engine.function import function_of
-from cocoindex.engine.leftovers import forget_orphans
+from cocoindex.engine.leftovers import clear_leftovers
 from cocoindex.engine.lifecycle import build
 from cocoindex.engine.rows import Node, NodeKind
 from cocoindex.engine.run import Run, RunOptions
@@ -60,7 +60,6 @@ async def update(
         logic.new_run()
         with deadline_scope(deadline):
             value = await _cancellable(run, _build_root(app, run))
-        forget_orphans(run)
         run.stats.set_ready()
         if run.is_preview:
             return run.planned_actions
@@ -86,9 +85,11 @@ async def _build_root(app: App[Any, Any], run: Run) -> Any:
     await run.app.limiter.acquire()
     root.has_permit = True
     try:
-        return (await build(root)).value
+        ready = await build(root)
     finally:
         root.release_permit()
+    await clear_leftovers(run)
+    return ready.value
 
 
 def _root_place(state: AppState) -> Place:
@@ -117,7 +118,7 @@ async def drop(environment: Environment, app: App[Any, Any], run: Run) -> None:
             other.cancel(asyncio.CancelledError(f"app {app.name!r} is being dropped"))
     async with _exclusive(environment, state, run, app.lease_wait):
         with without_deadline():
-            await _cancellable(run, delete_root(run))
+            await _cancellable(run, _delete_all(run))
         run.stats.set_ready()
         if run.delete_errors:
             await state.section.flushed()
@@ -125,6 +126,11 @@ async def drop(environment: Environment, app: App[Any, Any], run: Run) -> None:
         state.section.clear()
         await state.section.flushed()
         state.forget()
+
+
+async def _delete_all(run: Run) -> None:
+    await delete_root(run)
+    await clear_leftovers(run)
 
 
 async def _cancellable(run: Run, coro: Any) -> Any:

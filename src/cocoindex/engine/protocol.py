@@ -5,34 +5,25 @@ plan -> possible states on disk -> sinks -> settled states. Each boundary is a f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from cocoindex.engine import rows
 from cocoindex.engine.faults import FaultPoint, reach
-from cocoindex.engine.submission import InFlight, Mode, MustWait, Submission, plan
+from cocoindex.engine.submission import InFlight, MustWait, Submission
 
 if TYPE_CHECKING:
     from cocoindex.engine.entry import Entry, Group
     from cocoindex.engine.run import Run
-    from cocoindex.engine.targets import TargetState
     from cocoindex.state.base import Batch
 
 
-async def prepare(
-    run: Run,
-    load: Callable[[], Entry],
-    declarations: Collection[TargetState[Any]],
-    contained: set[bytes],
-    *,
-    mode: Mode,
-    where: object,
-) -> Submission:
-    """Plan until no claimed item is in the middle of being applied by its owner."""
+async def prepare(attempt: Callable[[], Submission], *, where: object) -> Submission:
+    """Plan until nothing that the plan needs is in the middle of being applied by its owner."""
     while True:
         reach(FaultPoint.BEFORE_PRECOMMIT, where)
         try:
-            return plan(run, load(), declarations, contained, mode=mode)
+            return attempt()
         except MustWait as wait:
             reach(FaultPoint.WAITING_FOR_OWNER, where)
             await wait.owner.done.wait()

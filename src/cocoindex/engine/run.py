@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cocoindex.engine.function import CallKey
     from cocoindex.engine.guard import DeletionGuard
     from cocoindex.engine.sinks import Sinks
+    from cocoindex.engine.submission import Kept
+    from cocoindex.engine.sweep import Deletion
 
 _logger = logging.getLogger("cocoindex.engine")
 
@@ -87,8 +89,10 @@ class Run:
         self.delete_errors: list[BaseException] = []
         self.robbed: set[int] = set()
         """Components (and their ancestors) that lost a target state after they were done."""
-        self.undecided: set[int] = set()
-        """Components that keep undeclared items because it is open what their container does."""
+        self.undecided: dict[int, Kept] = {}
+        """Components with undeclared items that wait for what becomes of their container."""
+        self.deferred: list[Deletion] = []
+        """Deletions that wait for what becomes of a container, or for others below them."""
         self._providers: dict[bytes, Provider] = {}
         self._decided = bytearray()
         self._warned: set[Any] = set()
@@ -152,13 +156,14 @@ class Run:
             return None
         return Decided(self._decided[component_id])
 
-    def _entry(self, component_id: int) -> Entry:
+    def entry_of(self, component_id: int) -> Entry:
+        """A component's tracking entry as it is now."""
         raw = self.app.section.get(rows.tracking_key(component_id))
         return Entry(component_id, raw, rows.ROOT_PARENT_ID, b"")
 
     def lineage(self, component_id: int) -> Iterator[int]:
         """The component and the nodes above it, by id."""
-        return (node_id for node_id, _ in self._places(self._entry(component_id)))
+        return (node_id for node_id, _ in self._places(self.entry_of(component_id)))
 
     def _places(self, entry: Entry) -> Iterator[tuple[int, bytes]]:
         node_id, parent_id, key = entry.component_id, entry.parent_id, entry.key
@@ -175,39 +180,16 @@ class Run:
                 return  # damaged: a parent is older than its children
 
     def path_text(self, component_id: int) -> str:
-        return self.path_text_of(self._entry(component_id))
+        return self.path_text_of(self.entry_of(component_id))
 
     def path_text_of(self, entry: Entry) -> str:
         keys = [key for _, key in self._places(entry) if key]
         return text_of([decode_key(key) for key in reversed(keys)])
 
-    def is_alive(self, component_id: int | None) -> bool:
-        """Whether a component and everything above it are mounted, as far as is known."""
-        if component_id is None:
-            return False
-        return all(self._stands(*place) for place in self._rows_above(component_id))
-
-    def _rows_above(self, component_id: int) -> Iterator[tuple[int, bytes]]:
-        """Parent id and key of the component's existence row, and of those above it."""
-        entry = self._entry(component_id)
-        parent_id, key = entry.parent_id, entry.key
-        yield parent_id, key
-        while parent_id != rows.ROOT_PARENT_ID:
-            raw = self.app.section.get(rows.node_key(parent_id))
-            if raw is None:
-                return
-            parent_id, key = rows.unpack_id(raw[:8]), raw[8:]
-            yield parent_id, key
-
-    def _stands(self, parent_id: int, key: bytes) -> bool:
-        raw = self.app.section.get(rows.existence_key(parent_id, key))
-        return raw is not None and rows.decode_node(raw).is_live
-
-    def forget_memos_around(self, component_id: int | None) -> None:
+    def forget_memos_around(self, component_id: int) -> None:
         """Let the next run execute a component and everything above it."""
-        if component_id is not None:
-            keys = map(rows.component_memo_key, self.lineage(component_id))
-            self.app.section.write([(key, None) for key in keys])
+        keys = map(rows.component_memo_key, self.lineage(component_id))
+        self.app.section.write([(key, None) for key in keys])
 
     # --- notes ---------------------------------------------------------------------------------
 

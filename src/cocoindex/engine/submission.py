@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +21,7 @@ from cocoindex.core.sentinels import NON_EXISTENCE
 from cocoindex.core.serde import serialize
 from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import AbsentProviders, Verdict
-from cocoindex.engine.entry import Entry, Group
+from cocoindex.engine.entry import Entry, Group, GroupKey
 from cocoindex.engine.execution import Provider
 from cocoindex.engine.providers import FIRST_GENERATION, Generation, HandlerInfo
 from cocoindex.engine.rows import Item, State
@@ -33,17 +35,23 @@ from cocoindex.engine.targets import (
 from cocoindex.errors import DeserializationError, SerializationError, UsageTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from cocoindex.engine.run import Run
 
-__all__ = ["InFlight", "MustWait", "SinkActions", "Submission", "plan"]
+__all__ = ["InFlight", "Kept", "MustWait", "SinkActions", "Submission", "plan", "plan_leftovers"]
 
 _logger = logging.getLogger("cocoindex.engine")
 
 Sink = TargetActionSink[Any, Any]
 
-Mode = Literal["build", "delete", "leftovers"]
+Mode = Literal["build", "delete"]
+
+Kept = dict[GroupKey, list[bytes]]
+"""Keys of tracked items, by group."""
+
+Spared = Callable[[Group], AbstractSet[bytes]]
+"""The target paths of a group's items that stay."""
 
 _ABSENT: State = (0, None)
 
@@ -80,7 +88,7 @@ class Submission:
         "extra_rows",
         "final",
         "is_changed",
-        "kept_undeclared",
+        "kept",
         "robbed_memos",
         "takeovers",
         "version",
@@ -98,8 +106,8 @@ class Submission:
         """States and schema version of touched items once the sinks have succeeded; no states:
         the item goes."""
         self.is_changed = False
-        self.kept_undeclared = False
-        """An item stays although it is not declared: a later run has to look again."""
+        self.kept: Kept = {}
+        """What stays for now although it is not declared."""
         self.robbed_memos: set[bytes] = set()
         """Contained target paths that another component has taken meanwhile."""
 
@@ -152,7 +160,7 @@ def plan(
     *,
     mode: Mode,
 ) -> Submission:
-    """Reconcile everything this component declares or tracks (``leftovers``: tracks only).
+    """Reconcile everything this component declares or tracks.
 
     Raises:
         MustWait: a claimed item belongs to a component that is just applying it; wait, then
@@ -163,9 +171,26 @@ def plan(
     takeovers = Takeovers(run, entry)
     submission = Submission(entry, takeovers)
     planner = _Planner(run, submission, takeovers, mode)
-    if mode != "leftovers":
-        planner.declare_all(declarations)
+    planner.declare_all(declarations)
     planner.undeclared(declarations, contained)
+    takeovers.apply()
+    return submission
+
+
+def plan_leftovers(run: Run, entry: Entry, kept: Kept) -> Submission:
+    """Reconcile the deletion of items that an earlier plan of this run has kept.
+
+    Raises:
+        MustWait: as :func:`plan`.
+    """
+    takeovers = Takeovers(run, entry)
+    submission = Submission(entry, takeovers)
+    spared = {
+        key: {group.path_of(item) for item in group.items.keys() - kept.get(key, ())}
+        for key, group in entry.groups.items()
+    }
+    planner = _Planner(run, submission, takeovers, "build")
+    planner.leave_all_but(lambda group: spared.get((group.path, group.provider_id), frozenset()))
     takeovers.apply()
     return submission
 
@@ -182,7 +207,7 @@ class _Planner:
         self.submission = submission
         self.entry = submission.entry
         self.takeovers = takeovers
-        self.absent = AbsentProviders(run, self.entry, "delete" if mode == "delete" else "build")
+        self.absent = AbsentProviders(run, self.entry, mode)
         self.full_reprocess = run.full_reprocess
         self.untouched = sum(len(group.items) for group in self.entry.groups.values())
         """Tracked items that no declaration has met yet."""
@@ -366,7 +391,17 @@ class _Planner:
         if not self.untouched and not contained and not self.absent.emptied:
             return
         declared = {declaration.target_path for declaration in declarations}
-        leaving = self._leaving(declared, contained)
+        spared = declared | contained
+        self.leave_all_but(
+            lambda group: spared if self.absent.is_current(group) else contained,
+        )
+        if contained:
+            tracked = self.entry.settled_paths()
+            self.submission.robbed_memos = contained - declared - tracked.keys()
+
+    def leave_all_but(self, spared: Spared) -> None:
+        """Reconcile the deletion of all other items."""
+        leaving = self._leaving(spared)
         emptied = [
             group.path_of(item.key)
             for group, items in leaving
@@ -375,19 +410,14 @@ class _Planner:
         ]
         emptied += self.absent.emptied
         if emptied:
-            leaving = self._with_children_first(emptied, declared, contained)
+            leaving = self._with_children_first(emptied, spared)
         for group, items in leaving:
             self._leave(group, items)
-        if contained:
-            tracked = self.entry.settled_paths()
-            self.submission.robbed_memos = contained - declared - tracked.keys()
 
-    def _leaving(
-        self, declared: set[bytes], contained: set[bytes]
-    ) -> list[tuple[Group, list[Item]]]:
+    def _leaving(self, spared: Spared) -> list[tuple[Group, list[Item]]]:
         leaving: list[tuple[Group, list[Item]]] = []
         for group in self.entry.groups.values():
-            kept = declared | contained if self.absent.is_current(group) else contained
+            kept = spared(group)
             items = list(group.items.values())
             if kept:
                 items = [item for item in items if group.path_of(item.key) not in kept]
@@ -395,12 +425,12 @@ class _Planner:
         return leaving
 
     def _with_children_first(
-        self, emptied: list[bytes], declared: set[bytes], contained: set[bytes]
+        self, emptied: list[bytes], spared: Spared
     ) -> list[tuple[Group, list[Item]]]:
         """Also what others track below containers that must be emptied, innermost first."""
         for container in emptied:
             self.takeovers.claim_below(container)
-        leaving = self._leaving(declared, contained)
+        leaving = self._leaving(spared)
         return sorted(leaving, key=lambda entry: -len(entry[0].target_path))
 
     def _leave(self, group: Group, items: list[Item]) -> None:
@@ -409,7 +439,7 @@ class _Planner:
             return
         verdict, provider, info = self.absent.judge(group)
         if verdict is Verdict.KEEP:
-            self.submission.kept_undeclared = True
+            self.submission.kept[group.path, group.provider_id] = [item.key for item in items]
             return
         if verdict is Verdict.FORGET or info is None:
             for item in items:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from cocoindex.engine import rows
 from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.leftovers import delete_kept
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.run import Decided
 from cocoindex.engine.stats import Counter
+from cocoindex.engine.submission import plan
 from cocoindex.engine.sweep import sweep
 from cocoindex.engine.tree import Guard, removal_rows
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from cocoindex.engine.component_memo import ComponentMemo
     from cocoindex.engine.entry import Entry
     from cocoindex.engine.execution import Execution
-    from cocoindex.engine.submission import Mode, Submission
+    from cocoindex.engine.submission import Submission
     from cocoindex.state.base import Batch
 
 WritableBatch = list[tuple[bytes, bytes | None]]
@@ -31,18 +33,29 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
     with_memo = None if memo is None else await memo.encode(value)
     state_rows = [] if execution.user_state is None else execution.user_state.commit_rows()
     contained = set() if execution.memos is None else execution.memos.contained()
-    submission = await _plan(execution, contained, "build")
+    submission = await prepare(
+        lambda: plan(
+            run,
+            execution.take_entry(),
+            execution.declarations.values(),
+            contained,
+            mode="build",
+        ),
+        where=execution,
+    )
     run.mark_decided(execution.id, Decided.EXECUTED)
 
     def commit() -> None:
         _commit(execution, submission, state_rows)
 
     await carry_out(run, submission, commit, where=execution)
-    if submission.kept_undeclared and any(d.child for d in execution.declarations.values()):
-        submission = await _delete_below_own_containers(execution, submission, contained)
-    if submission.kept_undeclared or submission.robbed_memos:
-        run.undecided.add(execution.id)
-        execution.kept_any = True
+    kept = submission.kept
+    if kept and any(declaration.child for declaration in execution.declarations.values()):
+        # The component's own containers were pending in the first plan; they are resolved now.
+        kept = (await delete_kept(run, execution.take_entry, kept, where=execution)).kept
+    if kept:
+        run.undecided[execution.id] = kept
+    execution.kept_any |= bool(kept or submission.robbed_memos)
     if execution.place.node.has_children or execution.tree.root is not None:
         reach(FaultPoint.BEFORE_SWEEP, execution)
         await sweep(run, execution.id, execution.path, execution)
@@ -56,42 +69,6 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
     most_pending = run.limits.bytes_in_flight or MAX_PENDING_BYTES
     if run.app.section.pending_bytes > most_pending:
         await run.app.section.flushed()
-
-
-async def _plan(execution: Execution, contained: set[bytes], mode: Mode) -> Submission:
-    return await prepare(
-        execution.run,
-        execution.take_entry,
-        execution.declarations.values(),
-        contained,
-        mode=mode,
-        where=execution,
-    )
-
-
-async def _delete_below_own_containers(
-    execution: Execution, first: Submission, contained: set[bytes]
-) -> Submission:
-    """Plan undeclared items again whose container is this component's own.
-
-    What a container that could not be deleted had taken over stands below a provider that was
-    pending in the first plan, and is resolved only now.
-    """
-    run = execution.run
-    second = await _plan(execution, contained, "leftovers")
-    second.robbed_memos |= first.robbed_memos
-    second.entry.existed = first.entry.existed
-
-    def commit() -> None:
-        batch = [] if second.has_actions else second.unwritten_rows()
-        batch += settle(second)
-        if second.is_changed:
-            second.entry.version = second.version
-            batch.append((rows.tracking_key(execution.id), second.entry.encode()))
-        run.app.section.write(batch)
-
-    await carry_out(run, second, commit, where=execution)
-    return second
 
 
 def _may_memoize(execution: Execution) -> bool:

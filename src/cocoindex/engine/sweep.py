@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from cocoindex.core.keys import StableKey, decode_path, path_text
 from cocoindex.engine import rows
-from cocoindex.engine.absent_providers import ProviderUnavailable
+from cocoindex.engine.absent_providers import ContainerUnavailable, ProviderUnavailable
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import ExceptionContext, route
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.rows import Node, NodeKind, TombstoneRow
 from cocoindex.engine.stats import Counter, StatsGroup
+from cocoindex.engine.submission import plan
 from cocoindex.engine.tree import Removed, removal_rows
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ async def sweep(run: Run, owner_id: int, owner_path: Path, swept_by: Execution |
     for start in range(0, len(tombstones), SWEEP_CHUNK):
         chunk = tombstones[start : start + SWEEP_CHUNK]
         deletions = [
-            _Deletion(run, owner_id, owner_path, key, value, swept_by) for key, value in chunk
+            Deletion(run, owner_id, owner_path, key, value, swept_by) for key, value in chunk
         ]
         complete &= all(await asyncio.gather(*(deletion.run_guarded() for deletion in deletions)))
     # Once per directory, not per deletion: looking for what is left below one is a range read.
@@ -43,7 +44,7 @@ async def sweep(run: Run, owner_id: int, owner_path: Path, swept_by: Execution |
     return complete
 
 
-class _Deletion:
+class Deletion:
     """The delete execution of one component."""
 
     def __init__(
@@ -65,6 +66,13 @@ class _Deletion:
         self.path = owner_path + decode_path(row.relative_path)
         self._name = "<unknown>"
         self._counted = False
+        self._open: ProviderUnavailable | None = None
+        """Why the component's own items can't be deleted yet."""
+        self._own_left = False
+        self._is_swept = False
+        """Whether everything below has been tried."""
+        self._rest: WritableBatch = []
+        """What remains to be written once everything else is gone."""
 
     def __str__(self) -> str:
         return path_text(self.path)
@@ -83,22 +91,46 @@ class _Deletion:
 
     async def _delete_or_report(self) -> bool:
         try:
-            return await self._delete()
+            return await (self._finish() if self._is_swept else self._delete())
         except asyncio.CancelledError:
             if self._counted:
                 self._stats.finish_cancelled(self._name)
             raise
         except ProviderUnavailable as error:
-            self._failed()
-            if self._run.is_drop:
-                self._run.delete_errors.append(error)
-            else:
-                self._run.warn_once(("unavailable", str(error)), "%s", error)
+            self._defer()
+            self._open = error
             return False
         except Exception as error:  # noqa: BLE001 - reported like a failing component
             self._failed()
             await self._report(error)
             return False
+
+    def _defer(self) -> None:
+        """Try again at the end of the run: what this needs may happen until then."""
+        self._run.deferred.append(self)
+        if self._swept_by is not None:
+            self._swept_by.subtree_failed = True
+
+    async def retry(self) -> bool:
+        """Try again, because something else has been settled meanwhile."""
+        self._open = None
+        gone = await self.run_guarded()
+        if gone:
+            _remove_empty_directories(self._run, self._place.parent_id)
+        return gone
+
+    def give_up(self) -> None:
+        """The run is over: say what is left for a later one, and why."""
+        error = self._open
+        if error is None:  # something below it is left; that has its own message
+            return
+        self._failed()
+        if self._run.is_drop:
+            self._run.delete_errors.append(error)
+        else:
+            self._run.warn_once(("unavailable", str(error)), "%s", error)
+        if isinstance(error, ContainerUnavailable):
+            self._run.forget_memos_around(error.owner_id)
 
     def _failed(self) -> None:
         if self._swept_by is not None:
@@ -131,30 +163,49 @@ class _Deletion:
         place_key = rows.existence_key(self._place.parent_id, self._place.key)
         raw = section.get(place_key)
         node = None if raw is None else rows.decode_node(raw)
-        if node is not None and node.kind == NodeKind.COMPONENT:
-            section.write([(self._tombstone_key, None)])  # mounted again meanwhile
+        self._rest = [(self._tombstone_key, None)]
+        if node is not None and node.kind == NodeKind.COMPONENT:  # mounted again meanwhile
+            section.write(self._rest)
             return True
         if node is not None and node.kind == NodeKind.DIRECTORY:
             # Demoted: what is below belongs to the owner now, only its own records go.
+            await self._delete_own(self._rest)
+            return True
+        self._rest.append((place_key, None))
+        if node is None or not node.has_children:
+            await self._delete_own(self._rest)
+            return True
+        self._rest.append((rows.node_key(self.id), None))
+        await self._delete_with_children(_bury_children(self._run, self.id, node))
+        return await self._finish()
+
+    async def _delete_with_children(self, buried: WritableBatch) -> None:
+        try:
+            await self._delete_own(buried)
+        except ProviderUnavailable:  # it may be waiting for what stands below it
+            self._run.app.section.write(buried)
+            self._own_left = True
+        await sweep(self._run, self.id, self.path, self._swept_by)
+        self._is_swept = True
+
+    async def _finish(self) -> bool:
+        """Everything below has been tried."""
+        if self._own_left:
             await self._delete_own([])
-            gone: WritableBatch = [(self._tombstone_key, None)]
-        else:
-            gone = [(self._tombstone_key, None), (place_key, None)]
-            if node is not None and node.has_children:
-                gone.append((rows.node_key(self.id), None))
-            else:
-                await self._delete_own(gone)
-                return True
-            await self._delete_own(_bury_children(self._run, self.id, node))
-        if not await sweep(self._run, self.id, self.path, self._swept_by):
+            self._own_left = False
+        section = self._run.app.section
+        if section.scan(rows.tombstone_prefix(self.id), limit=1):
+            self._defer()
             return False
-        section.write(gone)
+        section.write(self._rest)
         return True
 
     async def _delete_own(self, also: WritableBatch) -> None:
         """Delete this component's own target states and records; commit ``also`` with them."""
         run = self._run
-        submission = await prepare(run, self._load, (), set(), mode="delete", where=self)
+        submission = await prepare(
+            lambda: plan(run, self._load(), (), set(), mode="delete"), where=self
+        )
         self._stats.count(self._name, Counter.STARTS)
         self._counted = True
         # Nobody may reuse what is about to be deleted.

@@ -337,7 +337,7 @@ def tombstones_lost():
 
 @mutant("deletes a component that is mounted again, for an old tombstone")
 def remounted_deleted():
-    original = sweep._Deletion._delete
+    original = sweep.Deletion._delete
 
     async def delete(self):
         raw = self._run.app.section.get(rows.existence_key(self._place.parent_id, self._place.key))
@@ -347,7 +347,7 @@ def remounted_deleted():
             return True
         return await original(self)
 
-    return [patch.object(sweep._Deletion, "_delete", delete)]
+    return [patch.object(sweep.Deletion, "_delete", delete)]
 
 
 @mutant("forgets a deleted component's records without deleting its target states")

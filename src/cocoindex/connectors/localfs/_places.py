@@ -37,4 +37,5 @@ def locate(context_provider: Context, tree: Tree) -> str:
         raise UsageTypeError(
             f"Context key {tree.base!r}: expected a pathlib.Path, got {type(base).__name__}"
         )
-    return os.path.join(os.fspath(base), tree.root)
+    base = os.fspath(base)
+    return base if tree.root in ("", ".") else os.path.join(base, tree.root)

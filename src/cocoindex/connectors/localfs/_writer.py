@@ -8,6 +8,7 @@ find out by smaller batches whose it was.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,13 +30,18 @@ from cocoindex.connectors.localfs._temp import sweep_once
 
 __all__ = ["apply_actions"]
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 # A task waits for the disk once for all of its files, which it holds open; more threads would
 # mostly wait for the interpreter.
 _WORKERS: Final = 3
 _PER_TASK: Final = 32
-_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+# Where one of these meets a path, nothing of ours is there. Systems differ in what they call
+# a link that must not be followed.
+_LINK: Final = frozenset({errno.ENOTDIR, errno.ELOOP, getattr(errno, "EMLINK", errno.ELOOP)})
+_GONE: Final = frozenset({errno.ENOENT, errno.ENAMETOOLONG}) | _LINK
 
 _Group = tuple[Tree, str, list[EntryAction]]
 
@@ -195,6 +201,7 @@ class _Batch:
             directory = enter(self._roots[first.tree], parent)
         except OSError as e:
             if e.errno in _GONE:
+                _tell_of_link(e, actions)
                 return
             raise
         with directory:
@@ -353,6 +360,18 @@ def _named(error: OSError, directory: AnyDir, name: str) -> OSError:
     if error.filename is not None and os.sep in str(error.filename):
         return error
     return with_path(error, directory, name)
+
+
+def _tell_of_link(error: OSError, actions: list[EntryAction]) -> None:
+    """Warn if a link replaced a directory: what was written there may still stand elsewhere."""
+    if error.errno in _LINK and error.filename is not None and os.path.islink(error.filename):
+        _log.warning(
+            "%s is a symbolic link now, put there by others: what it leads to stays, also where "
+            "it was written by this app (%d undeclared, first %r)",
+            error.filename,
+            len(actions),
+            actions[0].path,
+        )
 
 
 def _sync_path(path: str) -> None:
