@@ -75,7 +75,7 @@ def run_many(options) -> int:
     seeds = range(options.first, options.first + options.seeds)
     started = time.perf_counter()
     faults, points, updates, bad = Counter(), Counter(), 0, []
-    with multiprocessing.Pool(options.jobs, prepare) as pool:
+    with multiprocessing.Pool(options.jobs, prepare, maxtasksperchild=100) as pool:
         for seed, result, problem in pool.imap_unordered(run_seed, seeds, chunksize=10):
             if problem is not None:
                 bad.append(seed)

@@ -183,7 +183,6 @@ def at_any_time(disk: MemoryDisk, app: str, outside: Outside) -> list[str]:
         for path in outside.ours()
         if not any(target_path(path[:end]) in owners for end in range(2, len(path) + 1))
     ]
-    found += fsck(disk, app, is_at_rest=False)
     nodes = stored.nodes()
     rows_path = rows.target_path_of(encode_path((ROOT_KEYS["rows"],)))
     for component, row in stored.tracking():

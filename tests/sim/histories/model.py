@@ -107,9 +107,11 @@ class Model:
         self.table_count = 0
         self.removed: list[tuple[Comp, Comp | TableModel]] = []
         """What was removed, and from where, so that it can come back."""
+        self._frozen: Node | None = None
 
     def copy(self) -> Model:
         twin, copies = copy(self), dict[int, Comp]()
+        twin._frozen = None
         twin.root = self.root.copy(copies)
         twin.files, twin.codes = dict(self.files), dict(self.codes)
         things = [
@@ -163,7 +165,10 @@ class Model:
     # --- as the program sees it ------------------------------------------------------------------
 
     def frozen(self) -> Node:
-        return self._freeze(self.root, set())
+        """The tree as it is now; it is not to be changed any more."""
+        if self._frozen is None:
+            self._frozen = self._freeze(self.root, set())
+        return self._frozen
 
     def _freeze(self, comp: Comp, above: set[Place]) -> Node:
         tables = tuple(_freeze_table(table) for table in comp.tables)
