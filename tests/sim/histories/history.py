@@ -52,9 +52,14 @@ class History:
             for step in steps:
                 self.take(step)
         finally:
-            if self.process is not None:
-                self.process.end()
+            self.end()
         return Result(self.updates, self.faults, self.points)
+
+    def end(self) -> None:
+        """End the simulated process in an orderly way."""
+        if self.process is not None:
+            self.process.end()
+            self.process = None
 
     def take(self, step: Step) -> None:
         random = Random(step.seed)
@@ -135,8 +140,7 @@ class History:
         """One operation; sink calls that it abandons go on until :meth:`_settle`."""
         process = self.process
         if process is None or random.random() < 0.25:
-            if process is not None:
-                process.end()
+            self.end()
             process = self._start_process(random)
         model = self.model
         process.environment.context_provider.provide(program.TONE, model.tone)
@@ -176,6 +180,8 @@ class History:
             for _ in range(random.choice((1, 1, 1, 2, 3)))
         ]
         name, options = random.choice(WAYS) if random.random() < 0.2 else ("update", {})
+        if name == "preview":
+            self._settle()
         unchanged = dict(self.disk.rows(APP).rows) if name == "preview" else None
         outcome = self._run(random, faults, **options)
         if outcome.kind == "killed":
@@ -326,9 +332,8 @@ class History:
 
     def _rebuild(self, random: Random) -> None:
         old = self.outside
-        if self.process is not None:
-            self.process.end()
-        self.disk, self.process, self.outside = MemoryDisk(), None, outside.Outside()
+        self.end()
+        self.disk, self.outside = MemoryDisk(), outside.Outside()
         self._expect_success(self._run(random))
         self._expect_outside(self.model.expected())
         if self.outside.rows != old.rows:
