@@ -20,10 +20,11 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): pyproject.toml
+	@echo "Making $(VENV) with the tools in it: a minute or two, once."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; say which with make PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@$(BIN)/python -m pip install --quiet 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
 
 venv: $(STAMP)  ## the environment under .venv
@@ -70,8 +71,7 @@ sim: $(STAMP)  ## random histories with kills against the simulated engine; more
 	$(BIN)/python tests/sim/run.py --seeds $(SEEDS) --mutants
 
 bench: $(STAMP)  ## compare with CocoIndex 1.0.26 and write docs/benchmarks.md
-	$(BIN)/python benchmarks/bench_files.py --write
-	$(BIN)/python benchmarks/bench_engine.py --write
+	$(BIN)/python -m benchmarks --write
 
 clean:  ## what tools and examples left behind; the environment stays
 	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -46,18 +46,29 @@ def test_different_functions_have_different_keys():
     assert key(f, 1) != key(g, 1)
 
 
+def parts(*args, **kwargs):
+    key = call(f, *args, **kwargs)
+    digests = key.digests()
+    return [(label, digests[8 * i : 8 * i + 8]) for i, label in enumerate(key.labels)]
+
+
 def test_parts_name_what_the_key_is_made_of():
-    parts = call(f, 1, 2, 3, c=4, d=5).parts
-    assert [label for label, _ in parts] == ["function", "a", "b", "*args[0]", "c", "d"]
-    assert {len(digest) for _, digest in parts} == {8}
-    other = dict(call(f, 1, 2, 3, c=4, d=6).parts)
-    assert [label for label, digest in parts if other[label] != digest] == ["d"]
+    found = parts(1, 2, 3, c=4, d=5)
+    assert [label for label, _ in found] == ["function", "a", "b", "*args[0]", "c", "d"]
+    assert {len(digest) for _, digest in found} == {8}
+    other = dict(parts(1, 2, 3, c=4, d=6))
+    assert [label for label, digest in found if other[label] != digest] == ["d"]
+
+
+def test_parts_tell_long_arguments_apart():
+    found, other = parts("x" * 1000, 2), dict(parts("x" * 999 + "y", 2))
+    assert [label for label, digest in found if other[label] != digest] == ["a"]
 
 
 def test_many_positional_arguments_all_count():
     many = list(range(100))
     assert key(f, *many) != key(f, *many[:-1], 0)
-    assert len(call(f, *many).parts) == 101
+    assert len(parts(*many)) == 101
 
 
 def test_an_argument_that_cannot_be_keyed_is_named():
@@ -138,7 +149,7 @@ def test_none_leaves_an_argument_out():
 
     assert key(g, 1) == key(g, 1, 5) == key(g, 1, b=6, c=threading.Lock())
     assert key(g, 1) != key(g, 2)
-    assert [label for label, _ in call(g, 1, 2, c=3).parts] == ["function", "a"]
+    assert call(g, 1, 2, c=3).labels == ("function", "a")
 
 
 def test_a_callable_replaces_an_argument():

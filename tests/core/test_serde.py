@@ -88,6 +88,9 @@ class Money:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Money) and vars(self) == vars(other)
 
+    def __repr__(self) -> str:
+        return f"Money({self.amount})"
+
     __hash__ = None  # type: ignore[assignment]
 
 

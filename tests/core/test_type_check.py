@@ -15,7 +15,7 @@ from cocoindex.core.type_check import TypeChecker
         (str, "a"),
         (uuid.UUID, uuid.UUID(int=1)),
         (None, None),
-        (Any, object()),
+        (Any, [object]),
         (int | str, "a"),
         (Optional[int], None),  # noqa: UP045
         (tuple[int, str], (1, "a")),

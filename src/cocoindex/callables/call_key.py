@@ -18,6 +18,12 @@ __all__ = ["CallKeys", "MemoKey"]
 
 MemoKey = Mapping[str, Callable[[Any], Any] | None]
 
+_LONGEST_FORM: Final = 256
+"""Bytes of a canonical form beyond which its digest stands for it."""
+
+_LONG: Final = b"#"
+"""Begins such a digest; no form does."""
+
 _argument_digest: Final = Domain("coco.argument").digest
 _call_digest: Final = Domain("coco.call").digest
 
@@ -35,6 +41,24 @@ class _Argument(NamedTuple):
     slot: bytes
     label: str
     value: object
+
+
+class _Digests:
+    """8-byte digests of the parts of a call, made when they are asked for: on a miss."""
+
+    __slots__ = ("_ends", "_written")
+
+    def __init__(self, written: bytearray, ends: list[int]) -> None:
+        self._written = written
+        self._ends = ends
+
+    def __call__(self) -> bytes:
+        digests = bytearray()
+        start = 0
+        for end in self._ends:
+            digests += _argument_digest(self._written[start:end])[:8]
+            start = end
+        return bytes(digests)
 
 
 class CallKeys:
@@ -57,35 +81,33 @@ class CallKeys:
         Raises:
             TypeError: an argument can't be keyed; the message names it.
         """
-        identity = self._identity.digest()
-        parts = [("function", identity[:8])]
-        states: list[StateFn] = []
-        out = bytearray(identity)
         if self._custom is not None:
             arguments: Iterable[tuple[bytes, str, Any]] = self._custom.arguments(args, kwargs)
-        elif kwargs:
+        elif kwargs or len(args) > len(self._labels):
             arguments = self._plain_arguments(args, kwargs)
         else:
             arguments = zip(_POSITIONS, self._labels, args, strict=False)
-            if len(args) > len(self._labels):
-                arguments = self._plain_arguments(args, kwargs)
+        out = bytearray(self._identity.digest())
+        labels, ends = ["function"], [len(out)]
+        states: list[StateFn] = []
         label = ""
         try:
             for slot, label, value in arguments:
-                form = bytearray()
+                out += slot
+                start = len(out)
                 cls = type(value)
                 scalar = SCALARS.get(cls)
                 if scalar is not None:
-                    scalar(form, value, _NO_CANON)
+                    scalar(out, value, _NO_CANON)
                 else:
-                    WRITERS[cls](form, value, Canon(states))
-                digest = _argument_digest(form)
-                out += slot
-                out += digest
-                parts.append((label, digest[:8]))
+                    WRITERS[cls](out, value, Canon(states))
+                if len(out) - start > _LONGEST_FORM:
+                    out[start:] = _LONG + _argument_digest(out[start:])
+                labels.append(label)
+                ends.append(len(out))
         except UsageTypeError as error:
             raise UsageTypeError(f"argument {label!r} of {self._name}(): {error}") from error
-        return CallKey(_call_digest(out), tuple(parts), tuple(states))
+        return CallKey(_call_digest(out), tuple(labels), _Digests(out, ends), tuple(states))
 
     def _plain_arguments(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]

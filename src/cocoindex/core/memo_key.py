@@ -197,6 +197,10 @@ def _keyed_writer(
         if state_fn is not None and canon.state_fns is not None:
             canon.state_fns.append(_state_fn(value, state_fn, decoders))
         key = key_fn(value)
+        scalar = SCALARS.get(type(key))
+        if scalar is not None:
+            scalar(out, key, canon)
+            return
         canon.alive.append(key)
         mode, canon.mode = canon.mode, Mode.ANY
         write(out, key, canon)

@@ -114,7 +114,7 @@ class _Guard:
             return
         try:
             waiter.granted.result()
-        except BaseException:  # an interrupt of the waiting thread
+        except BaseException:  # raised again: a wait that a Ctrl-C ends must give up its place too
             self._lock._abandon(waiter)
             raise
 
@@ -125,7 +125,7 @@ class _Guard:
         try:
             # The shield keeps a cancelled wait from cancelling the future that grants the lock.
             await asyncio.shield(asyncio.wrap_future(waiter.granted))
-        except BaseException:  # a cancellation
+        except BaseException:  # raised again: so must one that a cancellation ends
             self._lock._abandon(waiter)
             raise
 

@@ -48,6 +48,8 @@ _PICKLE_PROTOCOL: Final = 5
 
 _PLAIN_TYPES: Final = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict))
 
+_MAX_ENCODED_TYPES: Final = 1024  # programs that make classes endlessly must not keep them all
+
 _pickled_types: set[type] = {
     complex,
     type,
@@ -58,6 +60,9 @@ _pickled_types: set[type] = {
     pathlib.PosixPath,
     pathlib.WindowsPath,
 }
+_encoded_types: set[type] = set()
+"""NamedTuples met so far that msgspec encodes: what they are need not be found out again."""
+
 _strict = False
 
 
@@ -84,6 +89,7 @@ def serialize_by_pickle(cls: type[T]) -> type[T]:
         )
     allow_unpickling(cls)
     _pickled_types.add(cls)
+    _encoded_types.discard(cls)
     return cls
 
 
@@ -113,7 +119,7 @@ def serialize(value: Any, source_label: str | None = None) -> bytes:
     """
     kind = type(value)
     try:
-        if kind in _PLAIN_TYPES:
+        if kind in _PLAIN_TYPES or kind in _encoded_types:
             return _MSGPACK + _encode(value)
         return _serialize_object(value, kind)
     except (OverflowError, UnicodeEncodeError) as error:
@@ -135,6 +141,8 @@ def _serialize_object(value: Any, kind: type) -> bytes:
         return _dump_pickle(value)
     if hasattr(kind, "model_dump") and _is_pydantic(value):
         return _PYDANTIC + _encode(value.model_dump(mode="json"))
+    if issubclass(kind, tuple) and len(_encoded_types) < _MAX_ENCODED_TYPES:
+        _encoded_types.add(kind)
     return _MSGPACK + _encode(value)
 
 

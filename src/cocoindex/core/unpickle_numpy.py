@@ -183,7 +183,7 @@ _GLOBALS: Final[dict[tuple[str, str], Any]] = {
     ("numpy.core.multiarray", "_reconstruct"): _EMPTY,
     ("numpy._core.multiarray", "scalar"): _SCALAR,
     ("numpy.core.multiarray", "scalar"): _SCALAR,
-    **{("numpy", name): getattr(np, name) for name in _SCALAR_TYPES if hasattr(np, name)},
+    **{("numpy", name): getattr(np, name) for name in _SCALAR_TYPES if name in vars(np)},
 }
 
 

@@ -9,7 +9,7 @@ from cocoindex.core.deadline import check_cancellation, has_deadline, without_de
 from cocoindex.engine.component_memo import ComponentMemo, Probe
 from cocoindex.engine.exception_handlers import ExceptionContext, route
 from cocoindex.engine.lifecycle import Ready, build, note_hit
-from cocoindex.engine.scope import enter, leave
+from cocoindex.engine.scope import ComponentContext, enter, leave
 from cocoindex.engine.stats import Counter
 from cocoindex.errors import UsageError
 
@@ -99,31 +99,34 @@ def _parent(child: Execution) -> Execution:
 # --- in the background ---------------------------------------------------------------------------
 
 
-async def start_background(child: Execution, handle: ComponentMountHandle) -> bool:
-    """Start a component in the background; true if its memo was reused on the spot."""
+async def start_background(child: Execution, handle: ComponentMountHandle) -> None:
+    """Start a component in the background."""
     await _begin(child)
-    if child.function.memo and (reused := _reuse_now(child)) is not None:
-        _end(child, reused)
-        return True
     handle.started()
     child.task = child.run.start_task(_run_background(child, handle))
-    return False
 
 
-def _reuse_now(child: Execution) -> Ready | None:
-    """Reuse the child's memo without a task, if no state function has to be awaited."""
-    memo = ComponentMemo(child)
-    token = enter(child.scope)
+def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
+    """Reuse a child's memo, without an execution, if no state function has to be awaited.
+
+    ``scope``: where the state functions run; its execution is the parent's.
+    """
+    parent = scope.execution
+    run = parent.run
+    run.check_not_cancelled()
+    token = enter(scope)
     try:
         found = memo.probe()
     except Exception:  # noqa: BLE001 - found again, and reported, by the child's own execution
-        return None
+        return False
     finally:
         leave(token)
     if found is not Probe.HIT:
-        child.memo = memo
-        return None
-    return Ready(None, note_hit(child, memo))
+        return False
+    note_hit(run, scope.stats, memo)
+    if parent.collects_deps:
+        parent.frame.receive_child(memo.deps)
+    return True
 
 
 async def _run_background(child: Execution, handle: ComponentMountHandle) -> None:

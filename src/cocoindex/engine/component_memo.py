@@ -6,7 +6,6 @@ import logging
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from cocoindex.core.keys import path_text
 from cocoindex.engine import rows
 from cocoindex.engine.dependencies import (
     StateAnswers,
@@ -28,6 +27,9 @@ from cocoindex.errors import DeserializationError, SerializationError
 
 if TYPE_CHECKING:
     from cocoindex.engine.execution import Execution
+    from cocoindex.engine.function import CallKey, Function
+    from cocoindex.engine.run import Run
+    from cocoindex.engine.tree import Place
 
 _logger = logging.getLogger("cocoindex.engine")
 
@@ -42,14 +44,40 @@ class Probe(Enum):
 
 
 class ComponentMemo:
-    """Probe and storage of one execution's component memo."""
+    """Probe and storage of one component's memo."""
 
-    __slots__ = ("_checks", "_execution", "_outcomes", "_raw", "_row", "_states", "found")
+    __slots__ = (
+        "_args",
+        "_checks",
+        "_kwargs",
+        "_outcomes",
+        "_place",
+        "_raw",
+        "_row",
+        "_run",
+        "_states",
+        "call_key",
+        "found",
+        "function",
+    )
 
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
+    def __init__(
+        self,
+        run: Run,
+        place: Place,
+        function: Function,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.function = function
+        self.call_key: CallKey | None = None
+        """Set by the probe, if the function is memoized."""
         self.found: Probe | None = None
         """What the probe has said, once it was made."""
+        self._run = run
+        self._place = place
+        self._args = args
+        self._kwargs = kwargs
         self._checks: list[StateCheck] = []
         self._outcomes: list[Any] | None = None
         self._raw: bytes | None = None
@@ -57,9 +85,20 @@ class ComponentMemo:
         self._states: StateAnswers | None = None
 
     @property
+    def component_id(self) -> int:
+        return self._place.node.id
+
+    @property
     def deps(self) -> rows.Dependencies:
         assert self._row is not None
         return self._row.deps
+
+    @property
+    def _key(self) -> bytes:
+        return rows.component_memo_key(self._place.node.id)
+
+    def __str__(self) -> str:
+        return f"{self.function.name} at {self._run.path_text(self.component_id)}"
 
     def probe(self) -> Probe:
         """Compare call, code, context, providers and states with what is stored.
@@ -72,34 +111,27 @@ class ComponentMemo:
         return self.found
 
     def _probe(self) -> Probe:
-        execution = self._execution
-        self._raw = raw = self._stored()
-        if not execution.function.memo:
+        run, function = self._run, self.function
+        raw = self._raw = None if self._place.is_fresh else run.app.section.get(self._key)
+        if not function.memo:
             return Probe.MISS
-        execution.call_key = execution.function.call_key(execution.args, execution.kwargs)
-        if raw is None or execution.run.full_reprocess:
+        call_key = self.call_key = function.call_key(self._args, self._kwargs)
+        if raw is None or run.full_reprocess:
             return Probe.MISS
         try:
             row = rows.decode_component_memo(raw)
         except ValueError as error:
-            _logger.warning("the stored memo of %s is unreadable: %s", execution, error)
+            _logger.warning("the stored memo of %s is unreadable: %s", self, error)
             return Probe.MISS
-        if row.fingerprint != execution.call_key.fingerprint:
+        if row.fingerprint != call_key.fingerprint:
             return Probe.MISS
-        if not are_current(execution.run, row.deps, execution.function.logic()):
+        if not are_current(run, row.deps, function.logic()):
             return Probe.MISS
         self._row = row
-        self._checks = [
-            *argument_checks(execution.call_key.state_fns, row.states),
-            *context_checks(execution.run, row.context_states),
-        ]
+        self._checks = argument_checks(call_key.state_fns, row.states)
+        if row.context_states:
+            self._checks += context_checks(run, row.context_states)
         return Probe.ASK if self._checks else Probe.HIT
-
-    def _stored(self) -> bytes | None:
-        execution = self._execution
-        if execution.place.is_fresh:
-            return None
-        return execution.run.app.section.get(rows.component_memo_key(execution.id))
 
     def ask_now(self) -> Probe:
         """Let the state functions decide, unless one of them has to be awaited."""
@@ -118,13 +150,15 @@ class ComponentMemo:
 
     def _decide(self, row: ComponentMemoRow, answers: StateAnswers) -> Probe:
         """Accept the stored memo if every answer is valid; remember changed states."""
-        key = self._execution.call_key
+        key = self.call_key
         assert key is not None
         count = len(key.state_fns)
         if not answers.all_valid or len(row.states) != count:
             self._states = StateAnswers(answers.outcomes[:count], answers.serialized[:count])
             return Probe.MISS
-        old = row.states + [state for _, states in row.context_states for state in states]
+        old = row.states
+        if row.context_states:
+            old = old + [state for _, states in row.context_states for state in states]
         if old != answers.serialized:
             self._write_states(row, answers.serialized)
         return Probe.HIT
@@ -137,9 +171,7 @@ class ComponentMemo:
             (fingerprint, [next(rest, state) for state in states])
             for fingerprint, states in row.context_states
         ]
-        execution = self._execution
-        key = rows.component_memo_key(execution.id)
-        execution.run.app.section.write([(key, rows.encode(row))])
+        self._run.app.section.write([(self._key, rows.encode(row))])
 
     def result(self) -> Any:
         """The stored return value.
@@ -148,17 +180,14 @@ class ComponentMemo:
             DeserializationError: its type has changed.
         """
         assert self._row is not None
-        return self._execution.function.decode_result(self._row.value)
+        return self.function.decode_result(self._row.value)
 
     def is_readable(self) -> bool:
         try:
             self.result()
         except DeserializationError as error:
             _logger.warning(
-                "the stored result of %s at %s can't be read any more; it runs again: %s",
-                self._execution.name,
-                path_text(self._execution.path),
-                error,
+                "the stored result of %s can't be read any more; it runs again: %s", self, error
             )
             return False
         return True
@@ -166,39 +195,37 @@ class ComponentMemo:
     def drop(self) -> None:
         """Forget the stored memo before the body starts."""
         if self._raw is not None:
-            key = rows.component_memo_key(self._execution.id)
-            self._execution.run.app.section.write([(key, None)])
+            self._run.app.section.write([(self._key, None)])
 
-    async def encode(self, value: Any) -> bytes | None:
+    async def encode(self, execution: Execution, value: Any) -> bytes | None:
         """The row to store once the component has succeeded; None if it is not memoized.
 
         Raises:
             TypeError: the result can't be serialized.
         """
-        execution = self._execution
-        key = execution.call_key
+        key = self.call_key
         if key is None:
             return None
         try:
-            payload = execution.function.encode_result(value)
+            payload = self.function.encode_result(value)
         except SerializationError as error:
             raise SerializationError(
-                f"result of memoized component {execution.name} at {execution}: {error}"
+                f"result of memoized component {self.function.name} at {execution}: {error}"
             ) from error
         states = self._states
         if states is None or len(states.serialized) != len(key.state_fns):
             with entered(execution.scope):
                 states = await ask(first_checks(key.state_fns))
         deps = execution.frame.dependencies()
-        execution.run.note_labels(labels_key(key), key)
+        self._run.note_labels(labels_key(key), key)
         return rows.encode(
             ComponentMemoRow(
                 key.fingerprint,
                 payload,
                 deps,
                 states.serialized,
-                context_states(execution.run, deps.context),
+                context_states(self._run, deps.context),
                 labels_key(key),
-                b"".join(digest for _, digest in key.parts),
+                key.digests(),
             )
         )

@@ -31,10 +31,10 @@ def are_current(run: Run, deps: rows.Dependencies, own_logic: bytes | None) -> b
         return False
     if deps.context and not all(run.context_provider.current(fp) for fp in split(deps.context)):
         return False
-    return all(
-        run.generation_of(path) in (None, (provider_id, version))
-        for path, provider_id, version in deps.providers
-    )
+    for path, *generation in deps.providers:
+        if run.generation_of(path) not in (None, tuple(generation)):
+            return False
+    return True
 
 
 def _contains(blob: bytes, fingerprint: bytes) -> bool:
@@ -59,7 +59,10 @@ class StateAnswers(NamedTuple):
 
     @property
     def all_valid(self) -> bool:
-        return all(outcome.memo_valid for outcome in self.outcomes)
+        for outcome in self.outcomes:  # noqa: SIM110 - a generator costs more than the loop
+            if not outcome.memo_valid:
+                return False
+        return True
 
 
 NO_ANSWERS = StateAnswers([], [])
@@ -103,8 +106,12 @@ def _call(check: StateCheck) -> Any:
 
 
 def _answers(outcomes: list[Any]) -> StateAnswers:
-    typed = [o if isinstance(o, MemoStateOutcome) else MemoStateOutcome(*o) for o in outcomes]
+    typed = [o if type(o) is MemoStateOutcome else MemoStateOutcome(*o) for o in outcomes]
     return StateAnswers(typed, [serialize(outcome.state) for outcome in typed])
+
+
+def _must_wait(outcome: Any) -> bool:
+    return type(outcome) is not MemoStateOutcome and inspect.isawaitable(outcome)
 
 
 def call_all(checks: Sequence[StateCheck]) -> list[Any]:
@@ -114,20 +121,21 @@ def call_all(checks: Sequence[StateCheck]) -> list[Any]:
 
 def answers_now(outcomes: list[Any]) -> StateAnswers | None:
     """The answers, if none has to be awaited."""
-    if any(inspect.isawaitable(outcome) for outcome in outcomes):
-        return None
+    for outcome in outcomes:
+        if _must_wait(outcome):
+            return None
     return _answers(outcomes)
 
 
 async def answers_of(outcomes: list[Any]) -> StateAnswers:
     """The answers, awaited together where they have to be."""
-    waiting = [outcome for outcome in outcomes if inspect.isawaitable(outcome)]
+    waiting = [outcome for outcome in outcomes if _must_wait(outcome)]
     if len(waiting) == 1:  # no need for a task
         awaited_one = await waiting[0]
         outcomes = [awaited_one if o is waiting[0] else o for o in outcomes]
     elif waiting:
         awaited = iter(await asyncio.gather(*waiting))
-        outcomes = [next(awaited) if inspect.isawaitable(o) else o for o in outcomes]
+        outcomes = [next(awaited) if _must_wait(o) else o for o in outcomes]
     return _answers(outcomes)
 
 
@@ -143,7 +151,7 @@ def ask_now(checks: Sequence[StateCheck]) -> StateAnswers:
         RuntimeError: a state function is async and a loop is running in this thread.
     """
     outcomes = call_all(checks)
-    return _answers([_finish(o) if inspect.isawaitable(o) else o for o in outcomes])
+    return _answers([_finish(o) if _must_wait(o) else o for o in outcomes])
 
 
 def _finish(awaitable: Any) -> Any:

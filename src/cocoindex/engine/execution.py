@@ -18,7 +18,7 @@ from cocoindex.errors import UsageError, UsageValueError
 
 if TYPE_CHECKING:
     from cocoindex.engine.component_memo import ComponentMemo
-    from cocoindex.engine.function import CallKey, Function
+    from cocoindex.engine.function import Function
     from cocoindex.engine.function_memos import FunctionMemos
     from cocoindex.engine.run import Run
     from cocoindex.engine.stats import StatsGroup
@@ -41,7 +41,6 @@ class Execution:
         "_entry",
         "_entry_takeovers",
         "args",
-        "call_key",
         "collects_deps",
         "declarations",
         "declared_count",
@@ -78,6 +77,7 @@ class Execution:
         function: Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        memo: ComponentMemo | None = None,
         *,
         mount_kind: MountKind,
         handlers: HandlerChain | None,
@@ -103,11 +103,10 @@ class Execution:
         self.scope = ComponentContext(self, self.frame, (), handlers, stats)
         self.declarations: dict[bytes, TargetState[Any]] = {}
         self.tree = MountTree(run.app, place)
-        self.memo: ComponentMemo | None = None
+        self.memo = memo
         """The component memo, if it was probed before the execution started."""
         self.memos: FunctionMemos | None = None
         self.user_state: UserState | None = None
-        self.call_key: CallKey | None = None
         self.task: asyncio.Task[Any] | None = None
         self.has_permit = False
         self.is_sealed = False
@@ -212,7 +211,7 @@ class Execution:
         """Let go of everything at the end, so that nothing waits for the cycle collector."""
         self.args, self.kwargs = (), {}
         self.declarations = {}
-        self.memo = self.memos = self.user_state = self.call_key = self.task = None
+        self.memo = self.memos = self.user_state = self.task = None
         del self.scope
 
     def release_permit(self) -> None:

@@ -22,8 +22,10 @@ class CallKey(NamedTuple):
 
     fingerprint: bytes
     """16 bytes over function identity and arguments."""
-    parts: tuple[tuple[str, bytes], ...]
-    """Readable label and 8-byte digest of every part, to answer *why did it run*."""
+    labels: tuple[str, ...]
+    """Readable labels of the parts, to answer *why did it run*."""
+    digests: Callable[[], bytes]
+    """Makes an 8-byte digest of each part, joined."""
     state_fns: tuple[StateFn, ...]
 
 

@@ -199,7 +199,7 @@ class FunctionMemos:
             states,
             context_states(self._execution.run, deps.context),
             labels_key(key),
-            b"".join(digest for _, digest in key.parts),
+            key.digests(),
             function.is_identity,
         )
         entry = self._reached[key.fingerprint] = MemoEntry(row, value, is_new=True)
@@ -248,10 +248,9 @@ _label_keys: dict[tuple[str, ...], bytes] = {}
 
 def labels_key(key: CallKey) -> bytes:
     """The key under which the labels of a call's parts are stored once."""
-    labels = tuple(label for label, _ in key.parts)
-    known = _label_keys.get(labels)
+    known = _label_keys.get(key.labels)
     if known is None:
-        known = _label_keys[labels] = fingerprint_bytes(rows.encode(labels))
+        known = _label_keys[key.labels] = fingerprint_bytes(rows.encode(key.labels))
     return known
 
 

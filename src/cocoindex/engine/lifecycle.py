@@ -20,6 +20,8 @@ from cocoindex.engine.workers import worker_pool
 
 if TYPE_CHECKING:
     from cocoindex.engine.execution import Execution
+    from cocoindex.engine.run import Run
+    from cocoindex.engine.stats import StatsGroup
 
 
 class Ready(NamedTuple):
@@ -36,9 +38,16 @@ async def build(execution: Execution) -> Ready:
         check_cancellation()
         memo = None
         if execution.function.memo or execution.peek_entry().is_memoized:
-            memo = execution.memo or ComponentMemo(execution)
+            memo = execution.memo or ComponentMemo(
+                execution.run,
+                execution.place,
+                execution.function,
+                execution.args,
+                execution.kwargs,
+            )
             if await _is_hit(execution, memo):
-                return Ready(memo.result(), note_hit(execution, memo))
+                note_hit(execution.run, stats, memo)
+                return Ready(memo.result(), memo.deps)
             memo.drop()
             reach(FaultPoint.MEMO_DROPPED, execution)
         stats.count(execution.name, Counter.STARTS)
@@ -71,12 +80,10 @@ async def _is_hit(execution: Execution, memo: ComponentMemo) -> bool:
     return found is Probe.HIT and memo.is_readable()
 
 
-def note_hit(execution: Execution, memo: ComponentMemo) -> rows.Dependencies:
-    """Count a reused component; returns the dependencies it hands to its parent."""
-    execution.stats.count(execution.name, Counter.STARTS)
-    execution.stats.count(execution.name, Counter.UNCHANGED)
-    execution.run.mark_decided(execution.id, Decided.REUSED)
-    return memo.deps
+def note_hit(run: Run, stats: StatsGroup, memo: ComponentMemo) -> None:
+    """Count a reused component."""
+    stats.count_reused(memo.function.name)
+    run.mark_decided(memo.component_id, Decided.REUSED)
 
 
 async def _process(execution: Execution) -> Any:

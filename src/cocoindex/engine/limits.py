@@ -55,12 +55,13 @@ class Limits:
                 f"component path {path_text(path[:3])}/… has {len(path)} keys, more than "
                 f"Limits.path_depth={depth}"
             )
-        if self.key_bytes is not None:
-            for key in path[len(path) - added :]:
-                self._check_path_key(key)
+        for key in path[len(path) - added :]:
+            self.check_path_key(key)
 
-    def _check_path_key(self, key: StableKey) -> None:
-        assert self.key_bytes is not None
+    def check_path_key(self, key: StableKey) -> None:
+        """Check a key of a component's path; raises like :meth:`check_key`."""
+        if self.key_bytes is None:
+            return
         if type(key) is str:
             if len(key) * _MOST_BYTES_PER_CHARACTER + _AROUND_TEXT <= self.key_bytes:
                 return

@@ -11,9 +11,14 @@ from cocoindex.core.deadline import check_cancellation
 from cocoindex.core.introspect import subpath_name
 from cocoindex.core.keys import StableKey, Symbol, normalize_key
 from cocoindex.core.listing import Unlisted
-from cocoindex.engine.children import ComponentMountHandle, run_foreground, start_background
+from cocoindex.engine.children import (
+    ComponentMountHandle,
+    reuse_now,
+    run_foreground,
+    start_background,
+)
+from cocoindex.engine.component_memo import ComponentMemo
 from cocoindex.engine.declare import declare_target_state_with_child
-from cocoindex.engine.exception_handlers import MountKind
 from cocoindex.engine.execution import Execution
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.function import Function, PlainFunction, function_of
@@ -28,6 +33,7 @@ from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
 if TYPE_CHECKING:
     from cocoindex.engine.providers import TargetStateProvider
     from cocoindex.engine.targets import TargetState
+    from cocoindex.engine.tree import Level
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,8 +85,13 @@ async def mount(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     subpath, fn, args = _parse(arguments, "mount")
     scope = _mounting_scope()
     check_cancellation()
-    child = _child(scope, _keys(subpath, fn), function_of(fn), args, kwargs, "mount")
+    child = _child(scope, _keys(subpath, fn), function_of(fn), args, kwargs)
     handle = ComponentMountHandle()
+    if child.function.memo:
+        memo = ComponentMemo(child.run, child.place, child.function, args, kwargs)
+        if reuse_now(scope.for_probing(child.path[len(scope.path) :]), memo):
+            return handle
+        child.memo = memo
     await start_background(child, handle)
     return handle
 
@@ -96,7 +107,7 @@ async def use_mount(*arguments: Any, **kwargs: Any) -> Any:
         raise UsageTypeError(f"{fn.__name__} is a live component and cannot be used with use_mount")
     scope = _mounting_scope()
     check_cancellation()
-    child = _child(scope, _keys(subpath, fn), function_of(fn), args, kwargs, "mount")
+    child = _child(scope, _keys(subpath, fn), function_of(fn), args, kwargs)
     return await run_foreground(child)
 
 
@@ -106,7 +117,7 @@ async def mount_target(target_state: TargetState[Any]) -> TargetStateProvider[An
     scope = _mounting_scope()
     check_cancellation()
     chain = (*target_state.provider.keys, normalize_key(target_state.key))
-    child = _child(scope, (MOUNT_TARGET, chain), _DECLARE_TARGET, (target_state,), {}, "mount")
+    child = _child(scope, (MOUNT_TARGET, chain), _DECLARE_TARGET, (target_state,), {})
     provider: TargetStateProvider[Any, Any, Any] = await run_foreground(child)
     reach(FaultPoint.CONTAINER_READY, scope.execution)
     provider.require_info()
@@ -152,11 +163,13 @@ class _Each:
     ) -> None:
         self.handle = ComponentMountHandle()
         self._scope = scope
-        self._keys = keys
+        self._probing = scope.for_probing(keys)
+        self._keys = scope.subpath + keys
         self._function = function
         self._args = args
         self._kwargs = kwargs
-        self._call = scope.execution.tree.each_call(scope.subpath + keys)
+        self._call = scope.execution.tree.each_call(self._keys)
+        self._level: Level | None = None
         self._hits = 0
 
     async def start(self, item: Any) -> None:
@@ -170,19 +183,42 @@ class _Each:
             raise UsageTypeError(
                 f"mount_each() takes (key, value) pairs; got {type(item).__name__}"
             ) from None
-        key = key if type(key) is str else normalize_key(key)
-        child = _child(
-            self._scope,
-            (*self._keys, key),
+        mounted = self._mount(key if type(key) is str else normalize_key(key), value)
+        if mounted is not None:
+            await start_background(mounted, self.handle)
+            return
+        self._hits += 1
+        if self._hits % HITS_PER_YIELD == 0:
+            await asyncio.sleep(0)
+
+    def _mount(self, key: StableKey, value: Any) -> Execution | None:
+        """The component to start for one item; None if its memo was reused."""
+        parent, keys = self._scope.execution, (*self._keys, key)
+        limits, tree = parent.run.limits, parent.tree
+        if self._level is None:
+            limits.check_path(parent.path + keys, len(keys))
+            self._level = tree.level(self._keys, parent.__str__)
+        else:
+            limits.check_path_key(key)
+        place = tree.claim_in(self._level, keys, parent.__str__)
+        memo, args = None, (value, *self._args)
+        if self._function.memo:
+            memo = ComponentMemo(parent.run, place, self._function, args, self._kwargs)
+            if reuse_now(self._probing, memo):
+                return None
+        return Execution(
+            parent.run,
+            parent,
+            parent.path + keys,
+            place,
             self._function,
-            (value, *self._args),
+            args,
             self._kwargs,
-            "mount_each",
+            memo,
+            mount_kind="mount_each",
+            handlers=self._scope.handlers,
+            stats=self._scope.stats,
         )
-        if await start_background(child, self.handle):
-            self._hits += 1
-            if self._hits % HITS_PER_YIELD == 0:
-                await asyncio.sleep(0)
 
 
 async def map(fn: Any, items: Any, *args: Any, **kwargs: Any) -> list[Any]:
@@ -297,7 +333,6 @@ def _child(
     function: Function,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    mount_kind: MountKind,
 ) -> Execution:
     parent = scope.execution
     if not keys:
@@ -314,7 +349,7 @@ def _child(
         function,
         args,
         kwargs,
-        mount_kind=mount_kind,
+        mount_kind="mount",
         handlers=scope.handlers,
         stats=scope.stats,
     )

@@ -195,8 +195,7 @@ class Run:
 
     def note_labels(self, key: bytes, call: CallKey) -> None:
         """Store the readable names of a call's parts, once per app."""
-        labels = tuple(label for label, _ in call.parts)
-        row = self.app.label_row(key, rows.encode(labels))
+        row = self.app.label_row(key, rows.encode(call.labels))
         if row:
             self.app.section.write(row)
 

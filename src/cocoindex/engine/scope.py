@@ -8,12 +8,12 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Self
 
 from cocoindex.core.keys import StableKey, normalize_key, path_text
+from cocoindex.engine.frames import Frame
 from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
     from cocoindex.engine.exception_handlers import HandlerChain
     from cocoindex.engine.execution import Execution
-    from cocoindex.engine.frames import Frame
     from cocoindex.engine.stats import StatsGroup
 
 
@@ -40,6 +40,14 @@ class ComponentContext:
         self.handlers = handlers
         self.stats = stats
         self.outer: ComponentContext | None = None
+
+    def for_probing(self, subpath: tuple[StableKey, ...]) -> ComponentContext:
+        """Where the memo states of children mounted below ``subpath`` are asked for.
+
+        What they use is no dependency of the component that mounts.
+        """
+        frame = Frame(None, keeps_logic=False, own_logic=None)
+        return self.derive(frame=frame, subpath=self.subpath + subpath)
 
     def derive(self, **changes: Any) -> ComponentContext:
         """A view that differs in the given attributes only."""

@@ -90,10 +90,20 @@ class StatsGroup:
         self._is_closed = False
 
     def count(self, processor: str, counter: Counter) -> None:
+        self._row(processor)[counter] += 1
+        self._changed()
+
+    def _row(self, processor: str) -> list[int]:
         row = self._rows.get(processor)
         if row is None:
             row = self._rows[processor] = [0] * len(Counter)
-        row[counter] += 1
+        return row
+
+    def count_reused(self, processor: str) -> None:
+        """An execution that has started, and found nothing to do."""
+        row = self._row(processor)
+        row[Counter.STARTS] += 1
+        row[Counter.UNCHANGED] += 1
         self._changed()
 
     def finish_cancelled(self, processor: str) -> None:
@@ -135,8 +145,9 @@ class StatsGroup:
 
     def _changed(self) -> None:
         self._changes += 1
-        for watcher in tuple(self._watchers):  # a watcher on another loop may leave meanwhile
-            watcher.wake()
+        if self._watchers:
+            for watcher in tuple(self._watchers):  # one on another loop may leave meanwhile
+                watcher.wake()
 
     async def changes(self) -> AsyncIterator[UpdateSnapshot[None]]:
         """Snapshots, coalesced while the consumer is busy, until the group has terminated."""

@@ -30,7 +30,7 @@ MAX_PENDING_BYTES = 16 * 1024 * 1024
 async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -> None:
     """Bring the target states of a component that has run in step with what it declared."""
     run = execution.run
-    with_memo = None if memo is None else await memo.encode(value)
+    with_memo = None if memo is None else await memo.encode(execution, value)
     state_rows = [] if execution.user_state is None else execution.user_state.commit_rows()
     contained = set() if execution.memos is None else execution.memos.contained()
     submission = await prepare(

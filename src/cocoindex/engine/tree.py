@@ -112,9 +112,17 @@ class MountTree:
         """
         if not keys:
             raise UsageValueError(f"Path is empty: a component below {where()} needs a subpath")
+        return self.claim_in(self.level(keys[:-1], where), keys, where)
+
+    def level(self, keys: Sequence[StableKey], where: Callable[[], str]) -> Level:
+        """The directory level at ``keys``; raises like :meth:`claim`."""
         level = self._root_level()
-        for position, key in enumerate(keys[:-1]):
+        for position, key in enumerate(keys):
             level = self._enter(level, key, keys[: position + 1], where)
+        return level
+
+    def claim_in(self, level: Level, keys: Sequence[StableKey], where: Callable[[], str]) -> Place:
+        """:meth:`claim`, where the level of the last key is known."""
         encoded = encode_key(keys[-1])
         if encoded in level.mounted:
             raise UsageValueError(
@@ -169,9 +177,10 @@ class MountTree:
             node = Node(NodeKind.COMPONENT, self._app.new_node_id())
         else:
             level.found += stored.is_live
+            if stored.kind == NodeKind.COMPONENT:
+                return Place(stored, level.node_id, key, False)
             node = Node(NodeKind.COMPONENT, stored.id, stored.has_children)
-        if node != stored:
-            self._app.section.write([(rows.existence_key(level.node_id, key), node.encode())])
+        self._app.section.write([(rows.existence_key(level.node_id, key), node.encode())])
         return Place(node, level.node_id, key, stored is None)
 
     def _ensure_directory(self, level: Level, key: bytes) -> Node:

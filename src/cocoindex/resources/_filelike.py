@@ -215,7 +215,8 @@ class FileLike(ABC, Generic[ResolvedPath]):
         """Whether the content is what it was; without I/O if the metadata decides."""
         known = self._known_facts()
         if known is not None and isinstance(prev_state, tuple):
-            outcome = _decide(FileState(*prev_state), known)
+            prev = prev_state if type(prev_state) is FileState else FileState(*prev_state)
+            outcome = _decide(prev, known)
             if outcome is not None:
                 return outcome
         return self._memo_state_by_content(prev_state)

@@ -21,6 +21,7 @@ from cocoindex.connectors.localfs._entries import (
     Tree,
 )
 from cocoindex.connectors.localfs._handlers import EntryHandler, RootHandler
+from cocoindex.connectors.localfs._standing import Standing
 from cocoindex.connectors.localfs._writer import apply_actions
 
 TREE = Tree("base", "out")
@@ -35,7 +36,7 @@ def written(content: bytes, **fields: Any) -> EntryRecord:
 
 
 def entries(options: Options = DEFAULTS, path: str = "") -> EntryHandler:
-    return EntryHandler(TREE, path, options, set())
+    return EntryHandler(TREE, path, options, set(), "", Standing(lambda: "nowhere"))
 
 
 def test_a_file_is_written_unless_every_record_says_it_is_there() -> None:

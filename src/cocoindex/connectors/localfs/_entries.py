@@ -64,7 +64,8 @@ class EntryRecord(msgspec.Struct, frozen=True, omit_defaults=True, eq=False):
         fingerprint: of the content; None for a directory.
         root: where a path relative to the working directory led to.
         mode: permission bits that were asked for.
-        parents: parent directories were made for it, and go with it when empty.
+        parents: parent directories were made for it, and go with it when empty;
+        kept: except for so many, from the top, that others had made.
         purge: a directory whose foreign content goes with it.
         fsync: a directory in which changes are made durable.
     """
@@ -73,6 +74,7 @@ class EntryRecord(msgspec.Struct, frozen=True, omit_defaults=True, eq=False):
     root: str | None = None
     mode: int | None = None
     parents: bool = False
+    kept: int = 0
     purge: bool = False
     fsync: bool = True
 

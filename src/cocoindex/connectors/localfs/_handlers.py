@@ -22,6 +22,8 @@ from cocoindex.connectors.localfs._entries import (
 )
 from cocoindex.connectors.localfs._names import parent_of
 from cocoindex.connectors.localfs._observe import observe_entries, observe_roots, page_entries
+from cocoindex.connectors.localfs._places import locate
+from cocoindex.connectors.localfs._standing import Standing
 from cocoindex.connectors.localfs._writer import apply_actions
 from cocoindex.core.sentinels import NonExistenceType
 
@@ -36,15 +38,22 @@ _Output: TypeAlias = coco.TargetReconcileOutput[EntryAction, EntryRecord, "Entry
 class EntryHandler(coco.TargetHandler[str, FileSpec | DirSpec, EntryRecord, "EntryHandler"]):
     """Files and directories of one directory target, by name."""
 
-    __slots__ = ("_declared", "_options", "_path", "_shown", "_tree")
+    __slots__ = ("_declared", "_options", "_path", "_shown", "_standing", "_tree")
 
     def __init__(
-        self, tree: Tree, path: str, options: Options, declared: set[str], shown: str = ""
+        self,
+        tree: Tree,
+        path: str,
+        options: Options,
+        declared: set[str],
+        shown: str,
+        standing: Standing,
     ) -> None:
         self._tree = tree
         self._path = path
         self._shown = shown
         self._options = options
+        self._standing = standing
         # Shared by all levels below one root, so that no level prunes what another declares.
         self._declared = declared
 
@@ -60,16 +69,26 @@ class EntryHandler(coco.TargetHandler[str, FileSpec | DirSpec, EntryRecord, "Ent
         if isinstance(desired, FileSpec):
             if not prev_may_be_missing and _is_written(desired, options.mode, prev):
                 return None
-            return _write(self._place(key), desired, prev, options)
+            kept = self._kept(key, desired, prev)
+            return _write(self._place(key), desired, prev, options, kept)
         if isinstance(desired, DirSpec):
             place = self._place(key)
             self._declared.add(place.path)
             stands = _stands(prev, prev_may_be_missing)
-            return _mkdir(place, desired, prev, options, self._declared, stands)
+            kept = self._kept(key, desired, prev)
+            return _mkdir(place, desired, prev, options, self._declared, stands, kept)
         if not prev and not prev_may_be_missing:
             return None
-        levels = key.count("/") if any(record.parents for record in prev) else 0
-        return _delete(self._place(key), prev, options, levels, self._declared)
+        place = self._place(key)
+        levels = min(key.count("/"), _prunable(place.path.count("/"), prev))
+        return _delete(place, prev, options, levels, self._declared)
+
+    def _kept(self, key: str, desired: FileSpec | DirSpec, prev: Collection[EntryRecord]) -> int:
+        if prev:
+            return max(record.kept for record in prev)
+        if not desired.create_parents or "/" not in key:
+            return 0
+        return self._standing.above(self._place(key).path)
 
     def reconcile_children_on_delete(self, _key: str, record: EntryRecord, /) -> bool:
         """Whether ``record`` is a directory whose entries must be deleted one by one."""
@@ -106,7 +125,8 @@ class RootHandler(coco.TargetHandler[RootKey, FileSpec | DirSpec, EntryRecord, E
             if not (moved or prev_may_be_missing) and _is_written(desired, None, prev):
                 return None
             place = file_place(key, desired.root, desired.shown)
-            return _write(place, desired, () if moved else prev, DEFAULTS)
+            prev = () if moved else prev
+            return _write(place, desired, prev, DEFAULTS, _kept_above(key, desired, prev))
         if isinstance(desired, DirSpec):
             moved = _moved(key, desired.root, prev)
             place = Place(Tree(key.base, desired.root or key.path), "", desired.shown)
@@ -125,8 +145,7 @@ class RootHandler(coco.TargetHandler[RootKey, FileSpec | DirSpec, EntryRecord, E
             place = Place(Tree(key.base, root or key.path), "")
         else:
             place = file_place(key, root)
-        parents = any(record.parents for record in prev)
-        levels = key.path.count("/") if parents and not os.path.isabs(key.path) else 0
+        levels = 0 if _is_anywhere(key.path) else _prunable(key.path.count("/"), prev)
         return _delete(place, prev, DEFAULTS, levels, set())
 
     def reconcile_children_on_delete(self, _key: RootKey, record: EntryRecord, /) -> bool:
@@ -138,6 +157,26 @@ class RootHandler(coco.TargetHandler[RootKey, FileSpec | DirSpec, EntryRecord, E
     ) -> Mapping[RootKey, Any]:
         """What stands at the given places; foreign roots can't be told, so None gives none."""
         return await observe_roots(context_provider, [RootKey(*key) for key in keys or ()])
+
+
+def _is_anywhere(path: str) -> bool:
+    """Whether the directories above ``path`` are none that would be made for it."""
+    return os.path.isabs(path) or ".." in path.split("/")
+
+
+def _kept_above(key: RootKey, desired: FileSpec, prev: Collection[EntryRecord]) -> int:
+    """How many of the directories above a single file are of others."""
+    if prev:
+        return max(record.kept for record in prev)
+    whole = desired.shown or desired.root or ""
+    if not desired.create_parents or not whole.endswith(key.path) or _is_anywhere(key.path):
+        return 0
+    return Standing(lambda: whole.removesuffix(key.path)).above(key.path)
+
+
+def _prunable(levels: int, prev: Collection[EntryRecord]) -> int:
+    """How many of the directories above an entry go with it if that leaves them empty."""
+    return max((levels - record.kept for record in prev if record.parents), default=0)
 
 
 def _moved(key: RootKey, root: str | None, prev: Collection[EntryRecord]) -> bool:
@@ -177,7 +216,11 @@ def _holds_children(record: EntryRecord) -> bool:
 
 
 def _write(
-    place: Place, desired: FileSpec, prev: Collection[EntryRecord], options: Options
+    place: Place,
+    desired: FileSpec,
+    prev: Collection[EntryRecord],
+    options: Options,
+    kept: int,
 ) -> _Output:
     action = EntryAction(
         "write",
@@ -190,7 +233,9 @@ def _write(
         was_dir=any(record.fingerprint is None for record in prev),
         shown=place.shown,
     )
-    record = EntryRecord(desired.fingerprint, desired.root, options.mode, desired.create_parents)
+    record = EntryRecord(
+        desired.fingerprint, desired.root, options.mode, desired.create_parents, kept
+    )
     return coco.TargetReconcileOutput(action, sink, record)
 
 
@@ -201,6 +246,7 @@ def _mkdir(
     inherited: Options,
     declared: set[str],
     stands: bool,
+    kept: int = 0,
 ) -> _Output:
     options = desired.options or inherited
     action = EntryAction(
@@ -217,7 +263,11 @@ def _mkdir(
     )
     parents = desired.create_parents and bool(parent_of(place.path))
     record = EntryRecord(
-        root=desired.root, parents=parents, purge=options.purge_foreign, fsync=options.fsync
+        root=desired.root,
+        parents=parents,
+        kept=kept,
+        purge=options.purge_foreign,
+        fsync=options.fsync,
     )
     return coco.TargetReconcileOutput(action, sink, record)
 
@@ -253,9 +303,10 @@ def _apply(context_provider: coco.ContextProvider, actions: Collection[EntryActi
     apply_actions(context_provider, actions)
 
 
-def _child_handler(_: coco.ContextProvider, action: EntryAction) -> EntryHandler:
+def _child_handler(context: coco.ContextProvider, action: EntryAction) -> EntryHandler:
     keep = action.keep if isinstance(action.keep, set) else set(action.keep)
-    return EntryHandler(action.tree, action.path, action.options, keep, action.shown)
+    standing = Standing(lambda: locate(context, action.tree))
+    return EntryHandler(action.tree, action.path, action.options, keep, action.shown, standing)
 
 
 sink: Final = coco.TargetActionSink[EntryAction, EntryHandler].from_fn(

@@ -114,7 +114,7 @@ def _record(
     fingerprint: bytes | None, path: str, options: Options, mode: int | None = None
 ) -> EntryRecord:
     purge = options.purge_foreign and fingerprint is None
-    return EntryRecord(fingerprint, None, mode, "/" in path, purge)
+    return EntryRecord(fingerprint, None, mode, "/" in path, purge=purge)
 
 
 def _hash(directory: AnyDir, name: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import cocoindex as coco
 from cocoindex.connectorkits.sources import Unlisted
 from cocoindex.connectors.localfs._dirs import READ_FILE, open_below, regular
 from cocoindex.connectors.localfs._hops import in_thread
-from cocoindex.connectors.localfs._scan import Found, Scan, ScanOptions
+from cocoindex.connectors.localfs._scan import Found, Scan, ScanOptions, Unreadable
 from cocoindex.connectors.localfs.path import FilePath, to_file_path
 from cocoindex.errors import UsageValueError
 from cocoindex.resources._filelike import FileLike, FileMetadata, from_microseconds, now_us
@@ -213,11 +213,12 @@ class DirWalker:
 
     async def __aiter__(self) -> AsyncIterator[File]:
         failure: OSError | None = None
-        async for found in self._walk():
-            if isinstance(found, OSError):
-                failure = failure or found
-            elif isinstance(found, tuple):
-                yield found[1]
+        async for batch in self._walk():
+            for found in batch:
+                if isinstance(found, OSError):
+                    failure = failure or found
+                elif isinstance(found, tuple):
+                    yield found[1]
         if failure is not None:
             raise failure
 
@@ -227,11 +228,12 @@ class DirWalker:
         With ``on_error="skip"`` an :class:`~cocoindex.connectorkits.sources.Unlisted` stands
         for each part that could not be read.
         """
-        async for found in self._walk():
-            if not isinstance(found, OSError):
-                yield found  # type: ignore[misc]  # Unlisted is part of mount_each's contract
+        async for batch in self._walk():
+            for found in batch:
+                if type(found) is tuple or not isinstance(found, OSError):
+                    yield found  # type: ignore[misc]  # Unlisted is part of mount_each's contract
 
-    async def _walk(self) -> AsyncIterator[tuple[str, File] | Unlisted | OSError]:
+    async def _walk(self) -> AsyncIterator[Iterable[tuple[str, File] | Unlisted | OSError]]:
         base = self._path.base_dir
         anchor = None if base is None else coco.use_context(base)
         scan = await asyncio.to_thread(Scan, self._path.path, anchor, self._options)
@@ -244,16 +246,22 @@ class DirWalker:
         )
         try:
             while not scan.done:
-                for found in await asyncio.to_thread(scan.step):
-                    if isinstance(found, Found):
-                        yield found.key, _listed_file(origin, found)
-                        continue
-                    if self._options.on_error == "raise":
-                        raise found.error
-                    yield Unlisted(found.covers)
-                    yield found.error
+                yield self._listed(origin, await asyncio.to_thread(scan.step))
         finally:
             scan.report_escapes()
+
+    def _listed(
+        self, origin: _Origin, found: Iterable[Found | Unreadable]
+    ) -> Iterable[tuple[str, File] | Unlisted | OSError]:
+        for entry in found:
+            if type(entry) is Found:
+                yield entry.key, _listed_file(origin, entry)
+                continue
+            assert isinstance(entry, Unreadable)
+            if self._options.on_error == "raise":
+                raise entry.error
+            yield Unlisted(entry.covers)
+            yield entry.error
 
 
 def walk_dir(

@@ -187,10 +187,23 @@ def _root_key(path: FilePath) -> tuple[RootKey, str | None]:
     text = path.as_posix()
     if why := unusable(text):
         raise UsageValueError(f"path {text!r} {why}")
-    key = RootKey(None if path.base_dir is None else path.base_dir.key, text)
+    if path.base_dir is None:
+        key = RootKey(None, text)
+    else:
+        key = RootKey(path.base_dir.key, text)
+        _check_below_base(key, path.path)
     if not is_relative_without_base(key):
         return key, None
     return key, os.path.abspath(text).replace(os.sep, "/")
+
+
+def _check_below_base(key: RootKey, path: PurePath) -> None:
+    # The drive: a Windows path may have one without being absolute.
+    if path.is_absolute() or path.drive or ".." in path.parts:
+        raise UsageValueError(
+            f"path {key.path!r} leads out of its base_dir, the value of context key {key.base!r}; "
+            "provide the directory that it should be relative to under a key of its own"
+        )
 
 
 def _shown(path: FilePath) -> str:
