@@ -14,7 +14,6 @@ from histories.model import (
     Rows,
     TableModel,
     declared,
-    depth,
     walk,
     walk_calls,
 )
@@ -25,7 +24,7 @@ KEYS = ("k1", "k2", "k3", "k4", "k5")
 FILES = ("f1", "f2", "f3")
 CALL_KINDS = (
     "leaf", "outer", "outer", "alone", "sync_leaf", "transparent",
-    "closed", "bodied", "versioned", "depending",
+    "closed", "bodied", "bodied", "versioned", "depending",
 )  # fmt: skip
 KINDS = ("memoized", "memoized", "plain", "blocking")
 
@@ -91,6 +90,9 @@ def add(model: Model, random: Random) -> None:
         comp.rows[place] = _source(random)
     if random.random() < 0.4:
         _add_call(model, comp, random)
+    if comp.how == "each" and random.random() < 0.4:
+        names = random.sample(NAMES, 2)
+        parent.children += [Comp(name, "each", comp.kind) for name in names if name != comp.name]
 
 
 def remove(model: Model, random: Random) -> None:
@@ -100,6 +102,16 @@ def remove(model: Model, random: Random) -> None:
         assert parent is not None
         parent.children = [child for child in parent.children if child is not comp]
         model.removed.append((parent, comp))
+
+
+def thin(model: Model, random: Random) -> None:
+    """Much of what some component lists is gone."""
+    parents = [c for c in model.comps() if any(child.how == "each" for child in c.children)]
+    if parents:
+        parent = random.choice(parents)
+        gone = [child for child in parent.children if child.how == "each" and random.random() < 0.7]
+        parent.children = [child for child in parent.children if child not in gone]
+        model.removed += [(parent, child) for child in gone]
 
 
 def restore(model: Model, random: Random) -> None:
@@ -278,7 +290,10 @@ def write(model: Model, random: Random) -> None:
 
 
 def code(model: Model, random: Random) -> None:
-    name = random.choice(program.CODES)
+    used = {comp.kind for comp in model.comps()}
+    used |= {call.kind for comp in model.comps() for call in walk_calls(comp.calls)}
+    names = [name for name in program.CODES if name.lower() in used or random.random() < 0.2]
+    name = random.choice(names or program.CODES)
     model.codes[name] = random.choice([c for c in range(4) if c != model.codes[name]])
 
 
@@ -348,8 +363,9 @@ def inner(model: Model, random: Random) -> None:
 EDITS: dict[str, Edit] = {
     edit.__name__: edit
     for edit in (
-        add, remove, restore, rename, move, swap, wrap, remount, rekind, repass, reorder,
-        remember, gather, put, drop, hand_over, contest, concede, add_call, remove_call, change_call,
+        add, remove, thin, restore, rename, move, swap, wrap, remount, rekind, repass,
+        reorder, remember, gather, put, drop, hand_over, contest, concede,
+        add_call, remove_call, change_call,
         touch, write, code, tone,
         add_table, remove_table, move_table, reshape, alter, inner,
     )
@@ -360,6 +376,7 @@ HARMLESS = frozenset(EDITS) - CONTAINER_EDITS - {"move_table", "restore", "conte
 """Edits after which exactly those memos are invalid whose arguments, code or sources changed."""
 
 RANDOM = sorted(EDITS)
-"""What random histories do."""
+OFTEN = ("code", "code", "code", "tone", "write", "add_call")
+"""What users do most; random histories do so, too."""
 
-__all__ = ["CONTAINER_EDITS", "EDITS", "HARMLESS", "RANDOM", "apply", "depth"]
+__all__ = ["CONTAINER_EDITS", "EDITS", "HARMLESS", "OFTEN", "RANDOM", "apply"]

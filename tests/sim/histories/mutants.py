@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from cocoindex.callables import captured, identity
+from cocoindex.callables.source import Body
 from cocoindex.core.keys import encode_path
 from cocoindex.engine import (
     absent_providers,
@@ -25,6 +28,8 @@ from cocoindex.engine import (
     submit,
     sweep,
     takeover,
+    tree,
+    user_state,
 )
 from cocoindex.engine import run as runs
 from cocoindex.engine.rows import NodeKind
@@ -327,8 +332,6 @@ def container_of_container():
 
 @mutant("loses tombstones")
 def tombstones_lost():
-    from cocoindex.engine import tree
-
     def removal_rows(owner_id, removed):
         return [row for row in tree.removal_rows(owner_id, removed) if row[0][:1] != b"T"]
 
@@ -361,6 +364,59 @@ def delete_without_sinks():
 @mutant("a deletion removes its tombstone before its children are gone")
 def children_not_buried():
     return [patch.object(sweep, "_bury_children", lambda run, component_id, node: [])]
+
+
+@mutant("takes what could not be listed for gone")
+def unlisted_is_gone():
+    return [patch.object(tree.EachCall, "is_unlisted", lambda self, key: False)]
+
+
+@mutant("ignores the deletion guard")
+def guard_ignored():
+    original = tree.MountTree.diff
+    return [patch.object(tree.MountTree, "diff", lambda self, guard: original(self, None))]
+
+
+# --- user state and code -------------------------------------------------------------------------
+
+
+@mutant("keeps states that the component does not ask for any more")
+def states_stay():
+    original = user_state.UserState.commit_rows
+
+    def commit_rows(self):
+        return [row for row in original(self) if row[1] is not None]
+
+    return [patch.object(user_state.UserState, "commit_rows", commit_rows)]
+
+
+@mutant("stores a component's state before its targets are applied")
+def state_before_sinks():
+    original = user_state.UserState.commit_rows
+
+    def commit_rows(self):
+        batch = original(self)
+        section = sys._getframe(1).f_locals["run"].app.section
+        section.write(batch)
+        return batch
+
+    return [patch.object(user_state.UserState, "commit_rows", commit_rows)]
+
+
+@mutant("does not look at the text of functions")
+def body_ignored():
+    body = property(lambda self: Body(b"", frozenset()))
+    return [patch.object(captured.FunctionParts, "body", body)]
+
+
+@mutant("does not look at version numbers")
+def version_ignored():
+    return [patch.object(identity.Logic, "_version_content", identity.Logic._head)]
+
+
+@mutant("does not look at closures and constants")
+def data_ignored():
+    return [patch.object(captured.Watch, "read", lambda self: b"")]
 
 
 # --- cancellation and counters -------------------------------------------------------------------

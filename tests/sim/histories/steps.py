@@ -35,7 +35,7 @@ def steps_of(seed: int) -> list[Step]:
         size = random.choice((40, 100, 190))
     steps = [Step("start", random.getrandbits(16))]
     steps += [Step(random.choice(GROWTH), random.getrandbits(16)) for _ in range(size * 2)]
-    kinds = edits.RANDOM
+    kinds = [*edits.RANDOM, *edits.OFTEN]
     if random.random() < 0.4:
         kinds = [kind for kind in kinds if kind not in edits.CONTAINER_EDITS]
         steps = [step for step in steps if step.what != "add_table"]
@@ -46,7 +46,8 @@ def steps_of(seed: int) -> list[Step]:
             steps += [Step("faulty", random.getrandbits(16)), Step("undo", random.getrandbits(16))]
         for _ in range(random.choice((2, 3, 4, 5))):
             steps.append(Step("faulty", random.getrandbits(16)))
-        if random.random() < 0.1:
+        if random.random() < 0.15:
+            steps.append(Step("thin", random.getrandbits(16)))
             steps.append(Step("withholding", random.getrandbits(16)))
         if random.random() < 0.25:
             steps.append(Step("clean", random.getrandbits(16)))
