@@ -73,7 +73,7 @@ def run_python() -> Callable[..., str]:
             [sys.executable, "-W", "error", "-c", code, *args],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
             env={**inherited, **env},
         )

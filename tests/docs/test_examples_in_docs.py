@@ -49,7 +49,7 @@ def cocoindex(folder: Path, *args: str, **env: str) -> subprocess.CompletedProce
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
