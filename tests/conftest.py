@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SETTINGS_OF_THE_SHELL = ("COCOINDEX_DB", "COCOINDEX_DATABASE_URL", "COCOINDEX_DELETION_GUARD")
 
 
-_LIMIT_SECONDS = 300
+_LIMIT_SECONDS = 600
 """Many times what the slowest test needs: only what hangs gets there."""
 
 

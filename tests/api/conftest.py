@@ -15,6 +15,8 @@ import pytest
 
 import cocoindex as coco
 
+sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside this file
+
 
 class Host:
     """Runs an app; every update opens the store afresh, as a restarted process would."""
@@ -38,6 +40,13 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(tmp_path / "db")
+
+
+@pytest.fixture
+def container() -> Any:
+    from contract_handlers import Annotated, Container
+
+    return Container(Annotated())
 
 
 _roots = itertools.count()
@@ -64,7 +73,7 @@ def run_python() -> Callable[..., str]:
             [sys.executable, "-W", "error", "-c", code, *args],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
             env={**inherited, **env},
         )

@@ -109,7 +109,7 @@ class Project:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=60,
+            timeout=300,
             check=False,
         )
 
@@ -185,7 +185,7 @@ def run_python() -> Callable[..., Result]:
             env=clean_environ(**env),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=True,
         )
 

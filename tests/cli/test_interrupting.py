@@ -75,7 +75,7 @@ def test_the_first_signal_cancels_all_work_and_stops_cleanly(
 ) -> None:
     process = running("sleeping", "main.py:sleeping")
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, patient(err)) == (status, "")
     lines = out.splitlines()
     assert lines.index("Stopping...") < lines.index("[Stats] (terminated)")
@@ -85,7 +85,7 @@ def test_the_first_signal_cancels_all_work_and_stops_cleanly(
 def test_a_quiet_run_is_interrupted_without_a_word(running: Any) -> None:
     process = running("sleeping", "main.py:sleeping", "-q")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (out, patient(err)) == ("lifespan ended\n", "")
     assert process.returncode == 130
 
@@ -93,12 +93,12 @@ def test_a_quiet_run_is_interrupted_without_a_word(running: Any) -> None:
 def test_the_next_run_continues_after_an_interruption(running: Any, project: Any) -> None:
     process = running("sleeping", "main.py:sleeping")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     done = project.run("show", "main.py:sleeping")
     assert done.returncode == 0
     again = running("sleeping", "main.py:sleeping")
     again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=60)
+    again.communicate(timeout=300)
     assert again.returncode == 143
 
 
@@ -108,7 +108,7 @@ def test_the_second_signal_ends_the_process_at_once(running: Any) -> None:
     assert process.stdout is not None
     assert "Stopping...\n" in iter(process.stdout.readline, "")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGINT
 
 
@@ -134,7 +134,7 @@ def test_on_a_terminal_the_display_stays_whole_and_the_cursor_comes_back(project
         except OSError:  # the other end is closed
             break
     os.close(main_end)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=300) == 130
     assert screen.count(b"sleeping\r\n") == 1
     assert screen.count(b"Stopping...\r\n") == 1
     assert b"(terminated)" in screen
@@ -149,7 +149,7 @@ def test_a_question_can_be_interrupted(folders: Any) -> None:
     while not asked.endswith("target states: "):
         asked += process.stderr.read(1)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 130
     assert folders.read("out/a.txt") == "ALPHA"
 

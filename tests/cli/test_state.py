@@ -103,7 +103,7 @@ class TestFsck:
             assert running.stdout.readline() == "running\n"
             assert folders.run("state", "fsck", "store").returncode == 0
             done = folders.run("state", "fsck", "store", "--repair")
-            running.communicate("\n", timeout=60)
+            running.communicate("\n", timeout=300)
         assert done.returncode == 1
         assert f"is being run by process {running.pid}" in done.stderr
 

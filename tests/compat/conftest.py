@@ -75,7 +75,7 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
             [sys.executable, "-W", "error", str(PROGRAMS / f"{name}.py"), *args],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         )

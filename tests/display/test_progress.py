@@ -202,7 +202,7 @@ def test_nothing_of_rich_is_needed_without_a_terminal() -> None:
         "asyncio.run(display(H()))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout.startswith("[Stats] (terminated)")
 

@@ -49,7 +49,7 @@ def cocoindex(folder: Path, *args: str, **env: str) -> subprocess.CompletedProce
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -234,8 +234,9 @@ def printed(tmp_path: Path, name: str, **env: str) -> tuple[str, int]:
 @pytest.mark.parametrize("name", FIRST_AND_SECOND_RUN)
 def test_a_feature_does_what_it_shows(tmp_path: Path, name: str) -> None:
     first, second = FIRST_AND_SECOND_RUN[name]
+    in_order = sorted if name == "batching" else str  # its threads print at the same time
     once, status = printed(tmp_path, name)
-    assert once == (once if first is None else first)
+    assert in_order(once) == in_order(once if first is None else first)
     assert status == (1 if name == "handlers" else 0)
     assert printed(tmp_path, name) == (once if second is None else second, status)
 

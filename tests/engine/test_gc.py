@@ -252,3 +252,33 @@ async def test_a_deep_tree_is_deleted_completely(bench, table):
 
     assert table.rows == {}
     assert await bench.paths() == ["/"]
+
+
+async def test_a_directory_without_components_is_removed_by_the_next_update(bench):
+    """A process may die after a directory was noted and before a component stood in it."""
+    from cocoindex.engine import rows
+    from cocoindex.engine.rows import Node, NodeKind
+
+    async def child():
+        pass
+
+    async def main():
+        await coco.mount(coco.component_subpath("stays"), child)
+
+    await bench.run(main)
+    state = bench.env.app_state(bench.app)
+    section, outer, inner = state.section, state.new_node_id(), state.new_node_id()
+    place, below = rows.existence_key(rows.ROOT_ID, b"0dir\0"), rows.existence_key(outer, b"0in\0")
+    section.write(
+        [
+            (place, Node(NodeKind.DIRECTORY, outer, True).encode()),
+            (rows.node_key(outer), rows.pack_id(rows.ROOT_ID) + b"0dir\0"),
+            (below, Node(NodeKind.DIRECTORY, inner, False).encode()),
+        ]
+    )
+    await section.flushed()
+
+    await bench.run(main)
+
+    assert await bench.paths() == ["/", '/"stays"']
+    assert section.get_many([place, below, rows.node_key(outer)]) == [None] * 3

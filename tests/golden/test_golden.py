@@ -142,7 +142,7 @@ def test_fingerprints_hold_in_other_processes(folder: Path, stored: Path, seed: 
         env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(source)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.stdout == "[[], [], []]\n", done.stderr

@@ -190,5 +190,5 @@ def test_one_budget_serves_several_loops_and_threads() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join()
     assert len(served) == 150

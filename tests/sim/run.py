@@ -121,7 +121,7 @@ def run_many(options) -> int:
     print(
         f"{options.seeds} histories, {updates} updates, {faults['kill']} kills, "
         f"{faults['raise'] + faults['full']} failures, {faults['cancel']} cancellations, "
-        f"{len(bad)} divergences, {faults['late']} late, "
+        f"{len(bad)} divergences, "
         f"{sum(points.values())} fault points passed, {seconds:.0f} s"
     )
     print(dict(points))

@@ -208,6 +208,6 @@ def test_a_surviving_child_does_not_keep_the_lease_of_its_parent(start, tmp_path
     assert program.stdout.readline() == "child\n"
     assert program.wait() == 0
     store = open_store(tmp_path)
-    with store.section("app").acquire_lease(wait_seconds=5):
+    with store.section("app").acquire_lease(wait_seconds=60):
         pass
     store.close()

@@ -216,7 +216,7 @@ class ComponentMemo:
         if states is None or len(states.serialized) != len(key.state_fns):
             with entered(execution.scope):
                 states = await ask(first_checks(key.state_fns))
-        deps = execution.frame.dependencies()
+        deps = execution.dependencies()
         self._run.note_labels(labels_key(key), key)
         return rows.encode(
             ComponentMemoRow(

@@ -38,6 +38,7 @@ class Execution:
     __slots__ = (
         "__weakref__",
         "_children_idle",
+        "_deps",
         "_entry",
         "_entry_takeovers",
         "args",
@@ -116,6 +117,7 @@ class Execution:
         self.unawaited_mounts: dict[object, str] = {}
         """Names of mount functions that were called, but not awaited yet."""
         self._children_idle: asyncio.Future[None] | None = None
+        self._deps: rows.Dependencies | None = None
         self._entry: Entry | None = None
         self._entry_takeovers = 0
 
@@ -168,6 +170,12 @@ class Execution:
         entry = self.peek_entry()
         self._entry = None
         return entry
+
+    def dependencies(self) -> rows.Dependencies:
+        """What the component depends on, once its body and its children have ended."""
+        if self._deps is None:
+            self._deps = self.frame.dependencies()
+        return self._deps
 
     def check_mounts_awaited(self) -> None:
         """Raise if the body has called a mount function and forgotten to await it.

@@ -5,6 +5,7 @@ item's container may be declared, moved or deleted by a component that has not c
 At the end of the run that is known: items below a container that is live now are deleted by
 its handler, items below one that is gone are forgotten, like everything that a container's own
 deletion takes down, and what is open even then stays tracked for a later run.
+If a container was not met because its component was reused, the run passes over the tree again.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cocoindex.engine import rows
-from cocoindex.engine.absent_providers import container_row
+from cocoindex.engine.absent_providers import ContainerUnavailable, container_row
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.submission import Kept, Submission, plan_leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cocoindex.engine.entry import Entry
     from cocoindex.engine.run import Run
@@ -28,16 +29,39 @@ CHUNK = 1024
 """Deletions that run at the same time."""
 
 
-async def clear_leftovers(run: Run) -> None:
-    """Decide what the run has left open, round by round, as long as a round settles something."""
+async def clear_leftovers(run: Run) -> bool:
+    """Decide what the run has left open, round by round, as long as a round settles something.
+
+    Returns whether another pass over the tree would settle more: the component of some container
+    was reused, and only its execution tells how what is below the container is deleted. Its
+    memos are gone then.
+    """
     settled = True
     while settled and (run.deferred or run.undecided):
         settled = await _retry_deletions(run)
         settled |= await _retry_items(run)
+    reused = {owner for owner in _awaited_owners(run) if run.was_reused(owner)}
+    for owner_id in reused:
+        run.forget_memos_around(owner_id)
+    return bool(reused)
+
+
+def report_leftovers(run: Run) -> None:
+    """Say what stays for a later run, and why."""
     for deletion in run.deferred:
         deletion.give_up()
+
+
+def _awaited_owners(run: Run) -> Iterator[int]:
+    """Owners of the containers on which the rest depends."""
+    for deletion in run.deferred:
+        if isinstance(deletion.obstacle, ContainerUnavailable):
+            yield deletion.obstacle.owner_id
     for component_id, kept in run.undecided.items():
-        _execute_owners_next_time(run, component_id, kept)
+        for path, _ in kept:
+            raw = container_row(run, rows.provider_keys(path))
+            if raw is not None and rows.unpack_id(raw) != component_id:
+                yield rows.unpack_id(raw)
 
 
 async def _retry_deletions(run: Run) -> bool:
@@ -78,11 +102,3 @@ async def delete_kept(
 
     await carry_out(run, submission, commit, where=where)
     return submission
-
-
-def _execute_owners_next_time(run: Run, component_id: int, kept: Kept) -> None:
-    """A container whose component was reused has no handler to offer; execute it next time."""
-    for path, _ in kept:
-        owner = container_row(run, rows.provider_keys(path))
-        if owner is not None and rows.unpack_id(owner) != component_id:
-            run.forget_memos_around(rows.unpack_id(owner))

@@ -54,7 +54,7 @@ async def build(execution: Execution) -> Ready:
         counted = True
         value = await _process(execution)
         await submit(execution, memo, value)
-        deps = execution.frame.dependencies() if execution.collects_deps else None
+        deps = execution.dependencies() if execution.collects_deps else None
         return Ready(value, deps)
     except asyncio.CancelledError:
         if counted:

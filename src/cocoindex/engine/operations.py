@@ -17,7 +17,7 @@ from cocoindex.engine.app_state import AppState
 from cocoindex.engine.exception_handlers import HandlerChain
 from cocoindex.engine.execution import Execution
 from cocoindex.engine.function import function_of
-from cocoindex.engine.leftovers import clear_leftovers
+from cocoindex.engine.leftovers import clear_leftovers, report_leftovers
 from cocoindex.engine.lifecycle import build
 from cocoindex.engine.rows import Node, NodeKind
 from cocoindex.engine.run import Run, RunOptions
@@ -59,13 +59,23 @@ async def update(
     async with _exclusive(environment, state, run, app.lease_wait):
         logic.new_run()
         with deadline_scope(deadline):
-            value = await _cancellable(run, _build_root(app, run))
+            value = await _cancellable(run, _build_all(app, run))
         run.stats.set_ready()
         if run.is_preview:
             return run.planned_actions
         await state.section.flushed()
     if run.withheld:
         raise DeletionsWithheldError(run.withheld, value)
+    return value
+
+
+async def _build_all(app: App[Any, Any], run: Run) -> Any:
+    value = await _build_root(app, run)
+    if await clear_leftovers(run):
+        run.begin_second_pass()
+        value = await _build_root(app, run)
+        await clear_leftovers(run)
+    report_leftovers(run)
     return value
 
 
@@ -85,11 +95,9 @@ async def _build_root(app: App[Any, Any], run: Run) -> Any:
     await run.app.limiter.acquire()
     root.has_permit = True
     try:
-        ready = await build(root)
+        return (await build(root)).value
     finally:
         root.release_permit()
-    await clear_leftovers(run)
-    return ready.value
 
 
 def _root_place(state: AppState) -> Place:
@@ -131,6 +139,7 @@ async def drop(environment: Environment, app: App[Any, Any], run: Run) -> None:
 async def _delete_all(run: Run) -> None:
     await delete_root(run)
     await clear_leftovers(run)
+    report_leftovers(run)
 
 
 async def _cancellable(run: Run, coro: Any) -> Any:

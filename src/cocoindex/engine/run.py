@@ -147,9 +147,17 @@ class Run:
 
     def has_decided(self, component_id: int) -> bool:
         """Whether a component has executed, or something above it was reused with it."""
-        if self._decision(component_id) is not None:
-            return True
+        return self._decision(component_id) is not None or self.was_reused(component_id)
+
+    def was_reused(self, component_id: int) -> bool:
+        """Whether a component was reused in this run, by itself or with one above it."""
         return any(self._decision(n) is Decided.REUSED for n in self.lineage(component_id))
+
+    def begin_second_pass(self) -> None:
+        """The tree is walked again: nobody has said anything yet."""
+        self._decided = bytearray()
+        self.undecided = {}
+        self.deferred = []
 
     def _decision(self, component_id: int) -> Decided | None:
         if component_id >= len(self._decided) or not self._decided[component_id]:

@@ -44,9 +44,12 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
         where=execution,
     )
     run.mark_decided(execution.id, Decided.EXECUTED)
+    has_below = execution.place.node.has_children or execution.tree.root is not None
+    # Nothing comes between the commit and the memo of a leaf: one batch for both.
+    at_once = with_memo if not has_below and not submission.kept else None
 
     def commit() -> None:
-        _commit(execution, submission, state_rows)
+        _commit(execution, submission, state_rows, at_once)
 
     await carry_out(run, submission, commit, where=execution)
     kept = submission.kept
@@ -56,11 +59,11 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
     if kept:
         run.undecided[execution.id] = kept
     execution.kept_any |= bool(kept or submission.robbed_memos)
-    if execution.place.node.has_children or execution.tree.root is not None:
+    if has_below:
         reach(FaultPoint.BEFORE_SWEEP, execution)
         await sweep(run, execution.id, execution.path, execution)
         reach(FaultPoint.AFTER_SWEEP, execution)
-    if with_memo is not None and _may_memoize(execution):
+    if with_memo is not None and at_once is None and _may_memoize(execution):
         reach(FaultPoint.BEFORE_MEMO, execution)
         run.app.section.write([(rows.component_memo_key(execution.id), with_memo)])
         reach(FaultPoint.AFTER_MEMO, execution)
@@ -83,7 +86,9 @@ def _may_memoize(execution: Execution) -> bool:
 # --- commit --------------------------------------------------------------------------------------
 
 
-def _commit(execution: Execution, submission: Submission, state_rows: Batch) -> None:
+def _commit(
+    execution: Execution, submission: Submission, state_rows: Batch, memo: bytes | None
+) -> None:
     run, entry = execution.run, submission.entry
     batch: WritableBatch = [] if submission.has_actions else submission.unwritten_rows()
     is_changed = submission.is_changed or not entry.existed or bool(batch)
@@ -97,6 +102,8 @@ def _commit(execution: Execution, submission: Submission, state_rows: Batch) -> 
     if is_changed:
         entry.version = submission.version
         batch.append((rows.tracking_key(entry.component_id), entry.encode()))
+    if memo is not None and not submission.robbed_memos and _may_memoize(execution):
+        batch.append((rows.component_memo_key(execution.id), memo))
     if batch:
         run.app.section.write(batch)
 
@@ -132,9 +139,12 @@ def _commit_existence(execution: Execution, batch: WritableBatch) -> None:
     run = execution.run
     guard: Guard | None = None if run.guard is None else run.guard.withholds
     diff = execution.tree.diff(guard)
+    batch += diff.hollow
     for removed in diff.removed:
         batch += removal_rows(execution.id, removed)
     for withheld in diff.withheld:
         path = execution.path + withheld.relative_path
         run.note_withheld(path, withheld.removed, withheld.had)
-    execution.kept_any |= diff.kept_any
+    # What an incomplete listing has not shown may be new.
+    is_incomplete = any(call.unlisted for call in execution.tree.each.values())
+    execution.kept_any |= diff.kept_any or is_incomplete

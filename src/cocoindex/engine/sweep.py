@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cocoindex.core.keys import StableKey, decode_path, path_text
 from cocoindex.engine import rows
-from cocoindex.engine.absent_providers import ContainerUnavailable, ProviderUnavailable
+from cocoindex.engine.absent_providers import ProviderUnavailable
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import ExceptionContext, route
 from cocoindex.engine.faults import FaultPoint, reach
@@ -15,7 +15,7 @@ from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.rows import Node, NodeKind, TombstoneRow
 from cocoindex.engine.stats import Counter, StatsGroup
 from cocoindex.engine.submission import plan
-from cocoindex.engine.tree import Removed, removal_rows
+from cocoindex.engine.tree import Removed, hollow_rows, removal_rows
 
 if TYPE_CHECKING:
     from cocoindex.engine.execution import Execution
@@ -66,9 +66,11 @@ class Deletion:
         self.path = owner_path + decode_path(row.relative_path)
         self._name = "<unknown>"
         self._counted = False
-        self._open: ProviderUnavailable | None = None
+        self.obstacle: ProviderUnavailable | None = None
         """Why the component's own items can't be deleted yet."""
         self._own_left = False
+        self._empties = False
+        """Whether nothing stays below it."""
         self._is_swept = False
         """Whether everything below has been tried."""
         self._rest: WritableBatch = []
@@ -98,7 +100,7 @@ class Deletion:
             raise
         except ProviderUnavailable as error:
             self._defer()
-            self._open = error
+            self.obstacle = error
             return False
         except Exception as error:  # noqa: BLE001 - reported like a failing component
             self._failed()
@@ -113,7 +115,7 @@ class Deletion:
 
     async def retry(self) -> bool:
         """Try again, because something else has been settled meanwhile."""
-        self._open = None
+        self.obstacle = None
         gone = await self.run_guarded()
         if gone:
             _remove_empty_directories(self._run, self._place.parent_id)
@@ -121,7 +123,7 @@ class Deletion:
 
     def give_up(self) -> None:
         """The run is over: say what is left for a later one, and why."""
-        error = self._open
+        error = self.obstacle
         if error is None:  # something below it is left; that has its own message
             return
         self._failed()
@@ -129,8 +131,6 @@ class Deletion:
             self._run.delete_errors.append(error)
         else:
             self._run.warn_once(("unavailable", str(error)), "%s", error)
-        if isinstance(error, ContainerUnavailable):
-            self._run.forget_memos_around(error.owner_id)
 
     def _failed(self) -> None:
         if self._swept_by is not None:
@@ -168,14 +168,16 @@ class Deletion:
             section.write(self._rest)
             return True
         if node is not None and node.kind == NodeKind.DIRECTORY:
-            # Demoted: what is below belongs to the owner now, only its own records go.
-            await self._delete_own(self._rest)
-            return True
+            # Demoted: what is below belongs to the owner now. Only its own records go, and
+            # what an earlier deletion of it, when it was no directory yet, had begun with.
+            await self._delete_with_children([])
+            return await self._finish()
         self._rest.append((place_key, None))
         if node is None or not node.has_children:
             await self._delete_own(self._rest)
             return True
         self._rest.append((rows.node_key(self.id), None))
+        self._empties = True
         await self._delete_with_children(_bury_children(self._run, self.id, node))
         return await self._finish()
 
@@ -183,7 +185,7 @@ class Deletion:
         try:
             await self._delete_own(buried)
         except ProviderUnavailable:  # it may be waiting for what stands below it
-            self._run.app.section.write(buried)
+            self._run.app.section.write([*buried, (rows.component_memo_key(self.id), None)])
             self._own_left = True
         await sweep(self._run, self.id, self.path, self._swept_by)
         self._is_swept = True
@@ -197,7 +199,9 @@ class Deletion:
         if section.scan(rows.tombstone_prefix(self.id), limit=1):
             self._defer()
             return False
-        section.write(self._rest)
+        # Whoever died in the middle of an update may have left directories without content.
+        empty = hollow_rows(section, self.id) if self._empties else None
+        section.write([*self._rest, *(empty or ())])
         return True
 
     async def _delete_own(self, also: WritableBatch) -> None:

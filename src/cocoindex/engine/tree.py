@@ -17,6 +17,7 @@ from cocoindex.errors import UsageValueError
 
 if TYPE_CHECKING:
     from cocoindex.engine.app_state import AppState
+    from cocoindex.state.base import Section
 
 Batch = list[tuple[bytes, bytes | None]]
 
@@ -38,6 +39,11 @@ class Level:
         if self.found == len(self.stored):
             return []
         return [(k, n) for k, n in self.stored.items() if n.is_live and k not in self.mounted]
+
+    def dead_directories(self) -> list[tuple[bytes, Node]]:
+        if self.found == len(self.stored):
+            return []
+        return [(k, n) for k, n in self.stored.items() if n.kind == NodeKind.DEAD_DIRECTORY]
 
 
 class Place(NamedTuple):
@@ -89,6 +95,8 @@ class ExistenceDiff:
 
     def __init__(self) -> None:
         self.removed: list[Removed] = []
+        self.hollow: Batch = []
+        """The deletion of directories below which nothing stands."""
         self.withheld: list[Withheld] = []
         self.kept_any = False
 
@@ -235,6 +243,8 @@ class MountTree:
             if node is not None and node.kind == NodeKind.COMPONENT:
                 found.removed.append(Removed(level.node_id, key, node, path + key, True))
             kept_any |= self._diff_level(below, path + key, guard, found)
+        for key, node in level.dead_directories():
+            self._is_hollow(level, key, node, found)
         gone = level.unmounted()
         if gone:
             kept_any |= self._diff_unmounted(level, gone, path, guard, found)
@@ -250,7 +260,7 @@ class MountTree:
     ) -> bool:
         kept = self._kept_by_call(level, gone, path, guard, found)
         for key, node in gone:
-            if key in kept:
+            if key in kept or self._is_hollow(level, key, node, found):
                 continue
             if node.kind == NodeKind.COMPONENT:
                 found.removed.append(Removed(level.node_id, key, node, path + key))
@@ -260,6 +270,20 @@ class MountTree:
                 found.removed.append(Removed(level.node_id, key, node, path + key))
         found.kept_any |= bool(kept)
         return bool(kept)
+
+    def _is_hollow(self, level: Level, key: bytes, node: Node, found: ExistenceDiff) -> bool:
+        """Whether a node is a directory without any component below it, which can go at once."""
+        if node.is_component:
+            return False
+        below = hollow_rows(self._app.section, node.id)
+        if below is None:
+            return False
+        found.hollow += [
+            (rows.existence_key(level.node_id, key), None),
+            (rows.node_key(node.id), None),
+            *below,
+        ]
+        return True
 
     def _kept_by_call(
         self,
@@ -280,6 +304,20 @@ class MountTree:
             found.withheld.append(Withheld(decode_path(path), removed, had))
             return set(children)
         return kept
+
+
+def hollow_rows(section: Section, node_id: int) -> Batch | None:
+    """The deletion of everything below a node; None if a component is among it."""
+    batch: Batch = []
+    pending = [node_id]
+    while pending:
+        for row_key, value in section.scan(rows.existence_prefix(pending.pop())):
+            node = rows.decode_node(value)
+            if node.is_component:
+                return None
+            batch += [(row_key, None), (rows.node_key(node.id), None)]
+            pending.append(node.id)
+    return batch
 
 
 def removal_rows(owner_id: int, removed: Removed) -> Batch:

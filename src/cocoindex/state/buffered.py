@@ -316,7 +316,8 @@ class BufferedSection(ABC):
             raise _again(failure)
 
     def _check_writable(self) -> None:
-        self._store._check_usable()
+        if self._store._refusal is not None:
+            self._store._check_usable()
         if self._failure is not None:
             raise _again(self._failure)
 

@@ -190,7 +190,8 @@ class _LmdbSection(BufferedSection):
 
     def _check_writable(self) -> None:
         super()._check_writable()
-        self._check_not_read_only()
+        if self._file.read_only:
+            self._check_not_read_only()
 
     def acquire_lease(self, wait_seconds: float = 0.0) -> AbstractContextManager[None]:
         self._store._check_usable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -60,9 +61,9 @@ def world(env: coco.Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     made = World(env, tmp_path)
     real = source._read_file
 
-    def read_file(opener: Any, size: int) -> bytes:
+    def read_file(opener: Any, *args: Any) -> bytes:
         made.read.append(Path(opener.args[0]).name)
-        return real(opener, size)
+        return real(opener, *args)
 
     monkeypatch.setattr(source, "_read_file", read_file)
     return made
@@ -485,6 +486,25 @@ async def test_declaring_on_a_pending_target_is_an_error(world: World) -> None:
 
     with pytest.raises(RuntimeError):
         await app_of(world, main).update()
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+async def test_a_mount_that_nobody_awaits_fails_and_deletes_nothing(world: World) -> None:
+    forgotten = False
+
+    async def main() -> None:
+        target = localfs.mount_dir_target(TARGET)
+        if not forgotten:
+            (await target).declare_file("x", "1")
+
+    app = app_of(world, main)
+    await app.update()
+    forgotten = True
+    with pytest.raises(RuntimeError, match="without awaiting it"):
+        await app.update()
+    del app
+    gc.collect()  # while the warning is expected
+    assert world.result() == {"x": "1"}
 
 
 async def test_a_declared_target_can_be_handed_up_by_use_mount(world: World) -> None:

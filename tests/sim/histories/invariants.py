@@ -28,14 +28,7 @@ def fsck(disk: MemoryDisk, app: str, *, is_at_rest: bool) -> list[str]:
     unfinished either once an update has succeeded completely.
     """
     found = checks.fsck(MemoryStore(disk), app)
-    return [
-        f"fsck: {finding}"
-        for finding in found
-        if (is_at_rest or finding.is_violation) and not finding.problem.startswith(KNOWN)
-    ]
-
-
-KNOWN = ("an unmounted directory with nothing below it", "the name of the node above is missing")
+    return [f"fsck: {finding}" for finding in found if is_at_rest or finding.is_violation]
 
 
 class Stored:
@@ -114,8 +107,6 @@ def _nodes(stored: Stored, nodes: dict[int, tuple[int, bytes, rows.Node]]) -> It
     if len(nodes) != len(stored.table("E")):
         yield "two existence rows share an id"
     for node_id, (parent, key, node) in nodes.items():
-        if node.kind == NodeKind.DEAD_DIRECTORY:
-            continue  # an interrupted sweep leaves some, with nothing in them
         if not node.is_live:
             yield f"a dead node is left: {node_id} {key!r}"
         if parent != rows.ROOT_PARENT_ID:

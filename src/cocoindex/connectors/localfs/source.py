@@ -23,6 +23,7 @@ from cocoindex.resources._matchers import FilePathMatcher
 __all__ = ["DirWalker", "File", "walk_dir"]
 
 _OWN_TRIP_BYTES: Final = 1 << 20
+_BLOCK: Final = 1 << 20
 
 
 class RateLimit(Protocol):
@@ -105,7 +106,7 @@ class File(FileLike[Path]):
         return FileMetadata(found.st_size, from_microseconds(found.st_mtime_ns // 1000))
 
     async def _read_impl(self, size: int = -1) -> bytes:
-        read = partial(_read_file, self._opener(), size)
+        read = partial(_read_file, self._opener(), size, self._size)
         origin = self._origin
         if origin is not None and origin.limiter is not None:
             await origin.limiter.acquire()
@@ -169,25 +170,31 @@ def _stat_open(opener: _Opener) -> os.stat_result:
         os.close(fd)
 
 
-def _read_file(opener: _Opener, size: int) -> bytes:
+def _read_file(opener: _Opener, size: int, listed: int) -> bytes:
+    """``listed``: how long the file was when it was found; negative if that is not known."""
     fd = opener()
     try:
-        return _read_up_to(fd, size, os.fstat(fd).st_size)
+        if size >= 0:
+            return _read_up_to(fd, size)
+        expected = listed if listed >= 0 else os.fstat(fd).st_size
+        # One byte more than there should be: a file that gives less has no more, and is spared
+        # the call that would say so.
+        content = os.read(fd, expected + 1)
+        return content if len(content) == expected else content + _read_up_to(fd, -1)
     finally:
         os.close(fd)
 
 
-def _read_up_to(fd: int, size: int, expected: int = 1 << 20) -> bytes:
-    """``size`` bytes or up to the end; ``expected`` sizes the first read."""
+def _read_up_to(fd: int, size: int) -> bytes:
+    """``size`` bytes or, if it is negative, up to the end."""
     blocks: list[bytes] = []
     left = size
     while left != 0:
-        block = os.read(fd, expected + 1 if left < 0 else left)
+        block = os.read(fd, _BLOCK if left < 0 else left)
         if not block:
             break
         blocks.append(block)
         left -= len(block) if left > 0 else 0
-        expected = 1 << 20
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 

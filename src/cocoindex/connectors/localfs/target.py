@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Coroutine
 from pathlib import Path, PurePath
 from typing import Any, Final, Generic
 
@@ -136,7 +137,7 @@ def declare_dir_target(
     return DirTarget(coco.declare_target_state_with_child(state))
 
 
-async def mount_dir_target(
+def mount_dir_target(
     path: FilePath | Path | coco.ContextKey[Path],
     *,
     create_parent_dirs: bool = True,
@@ -144,8 +145,8 @@ async def mount_dir_target(
     mode: int | None = None,
     purge_foreign: bool = False,
     on_conflict: OnConflict = "overwrite",
-) -> DirTarget[coco.ResolvedS]:
-    """As :func:`dir_target`, mounted and ready to declare files in."""
+) -> Coroutine[Any, Any, DirTarget[coco.ResolvedS]]:
+    """As :func:`dir_target`, mounted and ready to declare files in, once it is awaited."""
     state = dir_target(
         path,
         create_parent_dirs=create_parent_dirs,
@@ -154,7 +155,13 @@ async def mount_dir_target(
         purge_foreign=purge_foreign,
         on_conflict=on_conflict,
     )
-    return DirTarget(await coco.mount_target(state))
+    # Called here: the component notices a mount that it has forgotten to await. Else everything
+    # in the directory would go, as if nobody mounted it any more.
+    return _mounted(coco.mount_target(state))
+
+
+async def _mounted(mount: Awaitable[Any]) -> DirTarget[coco.ResolvedS]:
+    return DirTarget(await mount)
 
 
 def declare_file(
