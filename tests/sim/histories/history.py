@@ -290,16 +290,18 @@ class History:
         self._check_work(before, expected)
         self._expect_outside(expected)
         self._expect_at_rest()
+        if self.model.table_count:  # whoever had to wait for a container is memoized by the next
+            self._run_idly(random, may_run=True)
         self._run_idly(random)
         self._expect_at_rest()
         self._known = self.model.signatures()
 
-    def _run_idly(self, random: Random) -> None:
+    def _run_idly(self, random: Random, *, may_run: bool = False) -> None:
         """An update that finds nothing to do."""
         self._expect_success(self._run(random))
         if self.outside.changes():
             raise Divergence(f"a second update acted: {self.outside.changes()}")
-        if program.present.ran:
+        if program.present.ran and not may_run:
             raise Divergence(f"a second update ran {ran()}")
 
     def _last(self, random: Random) -> None:

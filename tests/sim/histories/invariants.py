@@ -175,10 +175,11 @@ def at_any_time(disk: MemoryDisk, app: str, outside: Outside) -> list[str]:
         if not any(target_path(path[:end]) in owners for end in range(2, len(path) + 1))
     ]
     nodes = stored.nodes()
+    buried = {rows.unpack_id(key) for key in stored.table("T")}
     rows_path = rows.target_path_of(encode_path((ROOT_KEYS["rows"],)))
     for component, row in stored.tracking():
-        if component not in nodes:
-            found.append(f"tracking entry of {component} without an existence row")
+        if component not in nodes and component not in buried:
+            found.append(f"tracking entry of {component}, which neither stands nor is buried")
         for group in row.groups:
             if rows.target_path_of(group.path) == rows_path:
                 found += _believed(component, group, owners, outside)
