@@ -20,6 +20,7 @@ import cocoindex as coco
 from cocoindex import inspect
 from cocoindex.connectors import localfs
 from cocoindex.engine import faults
+from cocoindex.testing import checks
 
 HOME = coco.ContextKey[Path]("crash/home")
 LINES = 400
@@ -104,7 +105,7 @@ def open_app(home: Path, **options: Any) -> tuple[coco.Environment, coco.App[[],
 
 
 async def inconsistencies(app: coco.App[[], None]) -> list[str]:
-    """What is wrong in the store at rest: owners without items, items that are not settled."""
+    """What is wrong in the store at rest, as its readers see it."""
     owners = [entry async for entry in inspect.iter_target_states(app)]
     found = [entry.readable_path for entry in owners if entry.dangling]
     async for detail in inspect.iter_stable_path_details(app):
@@ -125,7 +126,9 @@ def update(home: Path) -> dict[str, Any]:
         app.update_blocking()
     except Exception as caught:  # noqa: BLE001 - whatever it is, the test wants to see it
         error = f"{type(caught).__name__}: {caught}"
-    wrong = asyncio.run(inconsistencies(app)) if error is None else []
+    wrong = []
+    if error is None:
+        wrong = asyncio.run(inconsistencies(app)) + list(map(str, checks.fsck(env, "crash")))
     env.close()
     return {"ran": sorted(ran), "error": error, "wrong": wrong}
 

@@ -10,7 +10,8 @@ import time
 from collections import Counter
 
 from histories import mutants
-from histories.history import Divergence, History, quiet, steps_of
+from histories.exhaustive import cases
+from histories.history import Divergence, History, prepare, steps_of
 from histories.shrink import as_text, failure, from_text, shrink
 
 
@@ -24,6 +25,32 @@ def run_seed(seed: int):
         return seed, None, f"{type(error).__name__}: {error}"
 
 
+def run_case(case):
+    try:
+        return case, case.run(), None
+    except Divergence as divergence:
+        return case, Counter(), str(divergence)
+
+
+def run_small(options) -> int:
+    """Small trees, a kill at every fault point; see ``exhaustive.py``."""
+    started, count, figures, bad = time.perf_counter(), 0, Counter(), 0
+    with multiprocessing.Pool(options.jobs, prepare, maxtasksperchild=20) as pool:
+        for case, found, problem in pool.imap_unordered(run_case, cases(options.small), 10):
+            count += 1
+            figures += found
+            if problem is not None:
+                bad += 1
+                print(problem[:600], flush=True)
+            if count % 500 == 0:
+                print(f"… {count} cases, {figures['kills']} kills, {bad} divergences", flush=True)
+    print(
+        f"{count} small cases, {figures['kills']} kills, {figures['states']} distinct states "
+        f"recovered from, {bad} divergences, {time.perf_counter() - started:.0f} s"
+    )
+    return int(bad > 0)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=2000)
@@ -31,14 +58,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="shrink and explain this one")
     parser.add_argument("--steps", help="run exactly these steps (as printed by --seed)")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--small", type=int, metavar="STRIDE", help="every such small case (1: all)")
     parser.add_argument("--mutants", action="store_true", help="also look for every mutant")
     options = parser.parse_args()
-    quiet()
+    prepare()
     if options.steps is not None:
         return explain(from_text(options.steps))
     if options.seed is not None:
         steps = steps_of(options.seed)
         return explain(shrink(steps) if failure(steps) else steps)
+    if options.small is not None:
+        return run_small(options)
     status = run_many(options)
     return status | find_mutants() if options.mutants else status
 
@@ -75,7 +105,7 @@ def run_many(options) -> int:
     seeds = range(options.first, options.first + options.seeds)
     started = time.perf_counter()
     faults, points, updates, bad = Counter(), Counter(), 0, []
-    with multiprocessing.Pool(options.jobs, quiet) as pool:
+    with multiprocessing.Pool(options.jobs, prepare, maxtasksperchild=100) as pool:
         for seed, result, problem in pool.imap_unordered(run_seed, seeds, chunksize=10):
             if problem is not None:
                 bad.append(seed)
@@ -89,7 +119,7 @@ def run_many(options) -> int:
     print(
         f"{options.seeds} histories, {updates} updates, {faults['kill']} kills, "
         f"{faults['raise'] + faults['full']} failures, {faults['cancel']} cancellations, "
-        f"{len(bad)} divergences, "
+        f"{len(bad)} divergences, {faults['late']} late, "
         f"{sum(points.values())} fault points passed, {seconds:.0f} s"
     )
     print(dict(points))

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from random import Random
 from typing import Any
 
 from histories import program
-from histories.model import CallModel, Comp, Model, Rows, TableModel, depth, walk, walk_calls
+from histories.model import (
+    CallModel,
+    Comp,
+    Model,
+    Rows,
+    TableModel,
+    declared,
+    depth,
+    walk,
+    walk_calls,
+)
 from histories.program import File, Place
 
 NAMES = "abcdefgh"
 KEYS = ("k1", "k2", "k3", "k4", "k5")
 FILES = ("f1", "f2", "f3")
-CALL_KINDS = ("leaf", "outer", "alone", "sync_leaf", "transparent")
+CALL_KINDS = (
+    "leaf", "outer", "outer", "alone", "sync_leaf", "transparent",
+    "closed", "bodied", "versioned", "depending",
+)  # fmt: skip
 KINDS = ("memoized", "memoized", "plain", "blocking")
 
 Edit = Callable[[Model, Random], None]
@@ -22,7 +34,7 @@ Edit = Callable[[Model, Random], None]
 
 def apply(model: Model, kind: str, random: Random) -> Model:
     """The model after one edit; the same one if the edit makes no sense there."""
-    changed = deepcopy(model)
+    changed = model.copy()
     EDITS[kind](changed, random)
     return changed if changed.is_valid() else model
 
@@ -70,6 +82,8 @@ def add(model: Model, random: Random) -> None:
     comp.kind = random.choice(KINDS)
     comp.passes = random.random() < 0.3
     comp.tone = random.random() < 0.2
+    comp.together = random.random() < 0.3
+    comp.states = random.choice((0, 0, 0, 1, 2))
     parent.children.append(comp)
     for _ in range(random.randrange(3)):
         place = _place(model, random)
@@ -99,7 +113,7 @@ def restore(model: Model, random: Random) -> None:
         parent.tables.append(thing)
         return
     for part in walk(thing):
-        for rows in (part.rows, *(call.rows for call in walk_calls(part.calls))):
+        for rows in (part.rows, part.claims, *(call.rows for call in walk_calls(part.calls))):
             for place in list(rows):
                 if any(place in others for others in model.holders()):
                     del rows[place]
@@ -150,6 +164,15 @@ def rekind(model: Model, random: Random) -> None:
     _comp(model, random).kind = random.choice(KINDS)
 
 
+def remember(model: Model, random: Random) -> None:
+    _comp(model, random).states = random.randrange(3)
+
+
+def gather(model: Model, random: Random) -> None:
+    comp = _comp(model, random)
+    comp.together = not comp.together
+
+
 def repass(model: Model, random: Random) -> None:
     comp = _comp(model, random)
     comp.passes = not comp.passes
@@ -184,6 +207,19 @@ def hand_over(model: Model, random: Random) -> None:
         rows = _rows(model, random)
         model.release(place)
         rows[place] = source
+
+
+def contest(model: Model, random: Random) -> None:
+    """A component declares what another one declares as well."""
+    places = [place for comp in model.comps() for place in declared(comp)]
+    if places:
+        _comp(model, random).claims[random.choice(places)] = _source(random)
+
+
+def concede(model: Model, random: Random) -> None:
+    """No place is contested any more."""
+    for comp in model.comps():
+        comp.claims.clear()
 
 
 def _new_call(random: Random, model: Model, level: int = 0) -> CallModel:
@@ -313,18 +349,17 @@ EDITS: dict[str, Edit] = {
     edit.__name__: edit
     for edit in (
         add, remove, restore, rename, move, swap, wrap, remount, rekind, repass, reorder,
-        put, drop, hand_over, add_call, remove_call, change_call,
+        remember, gather, put, drop, hand_over, contest, concede, add_call, remove_call, change_call,
         touch, write, code, tone,
         add_table, remove_table, move_table, reshape, alter, inner,
     )
 }  # fmt: skip
 
 CONTAINER_EDITS = frozenset({"reshape", "alter", "inner", "remove_table", "add_table"})
-HARMLESS = frozenset(EDITS) - CONTAINER_EDITS - {"move_table", "restore"}
+HARMLESS = frozenset(EDITS) - CONTAINER_EDITS - {"move_table", "restore", "contest", "concede"}
 """Edits after which exactly those memos are invalid whose arguments, code or sources changed."""
 
-RANDOM = sorted(set(EDITS) - {"move_table"})
-"""What random histories do. A table that moves to a component which its users are not below is
-left out: the engine has no answer yet for rows whose container outlives the sight of it."""
+RANDOM = sorted(EDITS)
+"""What random histories do."""
 
 __all__ = ["CONTAINER_EDITS", "EDITS", "HARMLESS", "RANDOM", "apply", "depth"]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import logging
-import re
 from collections import Counter
 from random import Random
 from typing import Any, NamedTuple
@@ -12,24 +11,14 @@ from typing import Any, NamedTuple
 import cocoindex as coco
 from cocoindex.testing.simulation import Fault, MemoryDisk, Outcome, SimulatedProcess
 from histories import edits, invariants, outside, program
-from histories.model import Model
+from histories.model import Expected, Model
+from histories.steps import Divergence, Step, steps_of
+from histories.telling import brief, describe_edit, difference, show
 
 APP = "simulated"
-
-
-class Step(NamedTuple):
-    """One step; everything random about it follows from ``seed``."""
-
-    what: str
-    seed: int
-
-
-class Divergence(AssertionError):
-    """The engine broke a promise; ``kind`` says which."""
-
-    @property
-    def kind(self) -> str:
-        return " ".join(re.sub(r"[^a-z ]", " ", str(self)).split()[:3])
+FAULTS: tuple[Any, ...] = ("kill",) * 10 + ("raise", "raise", "cancel", "full")
+EVERYTHING = coco.DeletionGuard(0, 1)
+"""Withholds every removal from a listing."""
 
 
 class Result(NamedTuple):
@@ -38,33 +27,6 @@ class Result(NamedTuple):
     updates: int
     faults: Counter[str]
     points: Counter[str]
-
-
-def steps_of(seed: int) -> list[Step]:
-    """The random history with this seed."""
-    random = Random(seed)
-    size = random.choice((1, 2, 3, 3, 4, 5, 8))
-    if random.random() < 0.004:
-        size = random.choice((40, 100, 190))
-    steps = [Step("start", random.getrandbits(16))]
-    steps += [Step(random.choice(GROWTH), random.getrandbits(16)) for _ in range(size * 2)]
-    kinds = edits.RANDOM
-    if random.random() < 0.4:
-        kinds = [kind for kind in kinds if kind not in edits.CONTAINER_EDITS]
-        steps = [step for step in steps if step.what != "add_table"]
-    for _ in range(random.choice((1, 2, 4)) if size > 20 else random.choice((4, 8, 12))):
-        for _ in range(random.choice((0, 1, 1, 2, 3))):
-            steps.append(Step(random.choice(kinds), random.getrandbits(16)))
-        if random.random() < 0.3:
-            steps += [Step("faulty", random.getrandbits(16)), Step("undo", random.getrandbits(16))]
-        for _ in range(random.choice((1, 2, 3, 5))):
-            steps.append(Step("faulty", random.getrandbits(16)))
-        if random.random() < 0.25:
-            steps.append(Step("clean", random.getrandbits(16)))
-    return [*steps, Step("last", random.getrandbits(16))]
-
-
-GROWTH = ("add", "add", "add", "add_call", "put", "add_table")
 
 
 class History:
@@ -84,16 +46,20 @@ class History:
         self.points: Counter[str] = Counter()
         self._known: set[Any] | None = None
         """Signatures of what the last clean update has left memoized, while that counts."""
-        self._moved = False
 
     def run(self, steps: list[Step]) -> Result:
         try:
             for step in steps:
                 self.take(step)
         finally:
-            if self.process is not None:
-                self.process.end()
+            self.end()
         return Result(self.updates, self.faults, self.points)
+
+    def end(self) -> None:
+        """End the simulated process in an orderly way."""
+        if self.process is not None:
+            self.process.end()
+            self.process = None
 
     def take(self, step: Step) -> None:
         random = Random(step.seed)
@@ -102,8 +68,12 @@ class History:
             self.note(f"start with a {self.model.root.kind} root")
         elif step.what == "faulty":
             self._faulty(random)
-        elif step.what in ("clean", "last"):
-            self._clean(random, is_last=step.what == "last")
+        elif step.what == "withholding":
+            self._withholding(random)
+        elif step.what == "clean":
+            self._clean(random)
+        elif step.what == "last":
+            self._last(random)
         elif step.what == "undo":
             self._undo(random)
         else:
@@ -158,108 +128,201 @@ class History:
     def _sever(self) -> None:
         self.outside.is_severed = True
 
-    def _run(self, random: Random, faults: list[Fault] = (), **options: Any) -> Outcome:  # type: ignore[assignment]
+    def _run(
+        self,
+        random: Random,
+        faults: list[Fault] = (),  # type: ignore[assignment]
+        *,
+        what: str = "update",
+        guard: coco.DeletionGuard | None = None,
+        **options: Any,
+    ) -> Outcome:
+        """One operation; sink calls that it abandons go on until :meth:`_settle`."""
         process = self.process
         if process is None or random.random() < 0.25:
-            if process is not None:
-                process.end()
+            self.end()
             process = self._start_process(random)
         model = self.model
-        for name, value in model.codes.items():
-            setattr(program, name, value)
-        program.present.files = model.files
         process.environment.context_provider.provide(program.TONE, model.tone)
+        program.install(model.codes)
+        program.present.files = model.files
         outside.present.outside = self.outside
-        self.errors.clear()
-        program.present.ran.clear()
+        for record in (self.errors, program.present.ran, program.present.remembered):
+            record.clear()
         self.outside.log.clear()
         self.updates += 1
+        has_states = any(comp.states for comp in model.comps())
+        stored = invariants.Stored(self.disk, APP).states() if has_states else {}
         node = model.frozen()
         app = coco.App(
-            coco.AppConfig(APP, process.environment), program.COMPONENTS[node.kind], node, {}
-        )
-        what = options.pop("what", "update")
+            coco.AppConfig(APP, process.environment, deletion_guard=guard),
+            program.COMPONENTS[node.kind], node, {},
+        )  # fmt: skip
         outcome = process.run(
             app.start_drop if what == "drop" else lambda: app.update(**options), faults
         )
         process.environment.apps.unregister(app)
         self.points.update(outcome.plan.seen)
+        self._check_remembered({} if options.get("full_reprocess") else stored)
         if outcome.kind == "killed":
             self.process = None
         else:
             self._expect_none(left_behind(process))
-            process.run_while(lambda: self.outside.active > 0)
         return outcome
+
+    def _settle(self) -> None:
+        if self.process is not None:
+            self.process.settle()
 
     def _faulty(self, random: Random) -> None:
         faults = [
             Fault(random.randrange(self.estimate), random.choice(FAULTS))
             for _ in range(random.choice((1, 1, 1, 2, 3)))
         ]
-        full = random.random() < 0.05
-        outcome = self._run(random, faults, full_reprocess=full)
-        self.estimate = max(10, (self.estimate + outcome.plan.passed) // 2)
+        name, options = random.choice(WAYS) if random.random() < 0.2 else ("update", {})
+        if name == "preview":
+            self._settle()
+        unchanged = dict(self.disk.rows(APP).rows) if name == "preview" else None
+        outcome = self._run(random, faults, **options)
+        if outcome.kind == "killed":
+            self.estimate = max(self.estimate, outcome.plan.passed)
+        else:
+            self.estimate = max(10, outcome.plan.passed)
         struck = outcome.plan.struck
         self.faults.update(kind for _, _, kind in struck)
         self.note(
-            f"update{' (full)' if full else ''}: {outcome.kind} {outcome.value or ''}; "
+            f"{name}: {outcome.kind} {outcome.value or ''}; "
             f"{', '.join(f'{k} at {p} of {w}' for p, w, k in struck) or 'nothing struck'}; "
             f"{brief(self.outside.changes())}"
         )
-        if outcome.kind == "failed" and not struck:
+        if outcome.kind == "failed" and not struck and not is_withheld(outcome):
             raise Divergence(f"an update without a fault failed: {outcome.value!r}")
         self._known = None
+        if outcome.kind == "cancelled" and random.random() < 0.3:
+            return  # the next update comes while calls of sinks still go on
+        self._settle()
+        if unchanged is not None and (self.outside.log or self.disk.rows(APP).rows != unchanged):
+            raise Divergence("a preview left something behind")
         self._check_instant()
 
     def _check_instant(self) -> None:
         self._expect_none(self.outside.violations)
         self._expect_none(invariants.at_any_time(self.disk, APP, self.outside))
+        if self.updates % 4 == 0:  # it takes as long as an update
+            self._expect_none(invariants.fsck(self.disk, APP, is_at_rest=False))
 
-    def _clean(self, random: Random, *, is_last: bool) -> None:
-        expected = self.model.expected()
-        if random.random() < (0.3 if is_last else 0.15):
-            self._preview(random, expected)
+    def _check_remembered(self, stored: dict[tuple[str, str], str]) -> None:
+        """A component finds the state that its last commit has left, and no other."""
+        for path, key, value in program.present.remembered:
+            if value != stored.get((path, key)):
+                raise Divergence(
+                    f"{path} remembers {key} as {value}, not as {stored.get((path, key))}"
+                )
+
+    # --- updates that remove less than was asked for ---------------------------------------------
+
+    def _withholding(self, random: Random) -> None:
+        """Some children are not listed by accident, or the deletion guard steps in."""
+        self._settle()
         before = self.outside.ours()
-        outcome = self._run(random)
+        if random.random() < 0.5:
+            self._hide(random, before)
+        else:
+            self._guard(random, before)
+        self._known = None
+        self._check_instant()
+
+    def _hide(self, random: Random, before: dict[Any, str]) -> None:
+        listed = invariants.Stored(self.disk, APP).listed()
+        names = set(random.sample(edits.NAMES, random.randrange(1, len(edits.NAMES))))
+        for path, children in self.model.listings().items():
+            names -= children - listed.get(path, set())  # what is new can't be kept
+        program.present.hidden = hidden = frozenset(names)
+        try:
+            outcome = self._run(random)
+        finally:
+            program.present.hidden = frozenset()
+        self.note(f"update without {sorted(hidden)}: {brief(self.outside.changes())}")
+        self._expect_success(outcome)
+        self._expect_at_least(self.model.expected(hidden), before)
+
+    def _guard(self, random: Random, before: dict[Any, str]) -> None:
+        guard = coco.DeletionGuard(random.choice((0, 0.3, 0.5, 0.9)), random.choice((1, 1, 2, 3)))
+        listed = invariants.Stored(self.disk, APP).listed()
+        expected = []
+        for path, names in self.model.listings().items():
+            had = listed.get(path, set())
+            if guard.withholds(len(had - names), len(had)):
+                expected.append((path, len(had - names), len(had)))
+        outcome = self._run(random, guard=guard)
+        withheld = outcome.value.withheld if is_withheld(outcome) else []
+        self.note(f"update under {guard}: {withheld}; {brief(self.outside.changes())}")
+        if sorted(withheld) != sorted(expected):
+            raise Divergence(f"withheld {sorted(withheld)} instead of {sorted(expected)}")
+        if not withheld:
+            self._expect_success(outcome)
+        self._expect_at_least(self.model.expected(), before)
+
+    def _expect_at_least(self, expected: Expected, before: dict[Any, str]) -> None:
+        """What was additionally there before may be left, and nothing else."""
+        found = self.outside.ours()
+        expected.decide(found)
+        for path, value in found.items():
+            if path not in expected and value in (before.get(path), outside.LOST):
+                expected[path] = value
+        self._expect_outside(expected)
+
+    # --- clean updates ---------------------------------------------------------------------------
+
+    def _clean(self, random: Random) -> None:
+        self._settle()
+        expected = self.model.expected()
+        plan = self._preview(random, expected) if random.random() < 0.2 else None
+        before = self.outside.ours()
+        guard = EVERYTHING if random.random() < 0.1 else None
+        outcome = self._run(random, guard=guard, allow_deletes=guard is not None)
         self.note(f"clean update: {outcome.kind}; {brief(self.outside.changes())}")
         self._expect_success(outcome)
-        if self.model.table_count:
-            self._let_containers_settle(random, expected)
+        if expected.contested:
+            expected.decide(self.outside.ours())
+            self._expect_outside(expected)
+            self._known = None
+            return
+        if plan is not None:
+            self._expect_planned(plan)
+        self._check_work(before, expected)
+        if self.model.table_count and not self._is_done(expected):
+            # A container whose component was reused has no handler to offer: one update more.
+            self.faults["late"] += 1
+            self._expect_success(self._run(random))
+            self.note(f"one more: {brief(self.outside.changes())}")
         self._expect_outside(expected)
-        self._expect_none(invariants.at_rest(self.disk, APP))
-        if not self.model.table_count:
-            self._check_work(before, expected)
-        again = self._run(random)
-        self._expect_success(again)
+        self._expect_at_rest()
+        if self.model.table_count:  # whoever had to wait for a container is memoized by the next
+            self._run_idly(random, may_run=True)
+        self._run_idly(random)
+        self._expect_at_rest()
+        self._known = self.model.signatures()
+
+    def _is_done(self, expected: Expected) -> bool:
+        return self.outside.ours() == expected and not invariants.at_rest(self.disk, APP)
+
+    def _run_idly(self, random: Random, *, may_run: bool = False) -> None:
+        """An update that finds nothing to do."""
+        self._expect_success(self._run(random))
         if self.outside.changes():
             raise Divergence(f"a second update acted: {self.outside.changes()}")
-        if program.present.ran:
+        if program.present.ran and not may_run:
             raise Divergence(f"a second update ran {ran()}")
-        self._expect_none(invariants.at_rest(self.disk, APP))
-        self._known = self.model.signatures()
-        if is_last:
-            self._finish(random, expected)
 
-    def _let_containers_settle(self, random: Random, expected: dict[Any, str]) -> None:
-        """A component that goes before its container is declared is deleted by the next update,
-        and one that could not know what becomes of a container is memoized by the next."""
-        for _ in range(2):
-            if not invariants.at_rest(self.disk, APP) and self.outside.ours() == expected:
-                break
-            self._expect_success(self._run(random))
-            self.note(f"settling: {brief(self.outside.changes())}")
-        self._expect_success(self._run(random))
-
-    def _finish(self, random: Random, expected: dict[Any, str]) -> None:
+    def _last(self, random: Random) -> None:
+        self._clean(random)
+        if self.model.expected().contested:
+            self.take(Step("concede", 0))
+            self._clean(random)
         choice = random.random()
         if choice < 0.15:
-            self.disk, old = MemoryDisk(), self.outside
-            self.process.end()
-            self.process, self.outside = None, outside.Outside()
-            self._expect_success(self._run(random))
-            self._expect_outside(expected)
-            if self.outside.rows != old.rows:
-                raise Divergence("a rebuild differs")
+            self._rebuild(random)
         elif choice < 0.3:
             self._expect_success(self._run(random, what="drop"))
             self._expect_outside({})
@@ -267,21 +330,29 @@ class History:
             if left:
                 raise Divergence(f"a drop left {len(left)} rows")
 
-    def _preview(self, random: Random, expected: dict[Any, str]) -> None:
+    def _rebuild(self, random: Random) -> None:
+        old = self.outside
+        self.end()
+        self.disk, self.outside = MemoryDisk(), outside.Outside()
+        self._expect_success(self._run(random))
+        self._expect_outside(self.model.expected())
+        if self.outside.rows != old.rows:
+            raise Divergence("a rebuild differs")
+
+    def _preview(self, random: Random, expected: Expected) -> list[Any]:
         before = self.outside.ours()
         outcome = self._run(random, preview=True)
         self._expect_success(outcome)
         if self.outside.ours() != before or self.outside.log:
             raise Divergence(f"a preview acted: {self.outside.log}")
-        if self.model.table_count:
-            return  # what waits for its container is in the next plan
+        plan: list[Any] = outcome.value
         twin = self.outside.copy()
-        for action in outcome.value:
+        for action in plan:
             twin.act(action)
+        expected.decide(twin.ours())
         if twin.ours() != expected:
-            raise Divergence(
-                f"the plan {outcome.value} leads to {difference(twin.ours(), expected)}"
-            )
+            raise Divergence(f"the plan {plan} leads to {difference(twin.ours(), expected)}")
+        return plan
 
     # --- expectations ----------------------------------------------------------------------------
 
@@ -291,6 +362,18 @@ class History:
         if self.errors:
             raise Divergence(f"a clean update had failures: {self.errors}")
         self._expect_none(self.outside.violations)
+        twice = [call for call, count in Counter(map(repr, program.present.ran)).items() if count > 1]
+        if twice:
+            raise Divergence(f"one update ran twice: {twice}")
+
+    def _expect_planned(self, plan: list[Any]) -> None:
+        """The plan was carried out, but for what another component takes over: whether that is
+        deleted and written anew depends on who comes first."""
+        planned, done = by_path(plan), by_path(self.outside.log)
+        for path in planned | done:
+            one, other = planned.get(path, []), done.get(path, [])
+            if one != other and {len(one), len(other)} not in ({0, 2}, {1, 2}):
+                raise Divergence(f"planned was {one}, but done {other}")
 
     def _expect_outside(self, expected: dict[Any, str]) -> None:
         found = self.outside.ours()
@@ -299,6 +382,12 @@ class History:
         for path, value in self.outside.foreign.items():
             if self.outside.rows.get(path) != value:
                 raise Divergence(f"foreign {path} was touched")
+
+    def _expect_at_rest(self) -> None:
+        self._expect_none(invariants.at_rest(self.disk, APP))
+        kept, expected = invariants.Stored(self.disk, APP).states(), self.model.states()
+        if kept != expected:
+            raise Divergence(f"states are {kept} instead of {expected}")
 
     def _check_work(self, before: dict[Any, str], expected: dict[Any, str]) -> None:
         """With nothing wrong since the last clean update: only what changed was worked on."""
@@ -318,12 +407,29 @@ class History:
             raise Divergence("; ".join(violations[:5]))
 
 
-FAULTS: tuple[Any, ...] = ("kill",) * 6 + ("raise", "raise", "cancel", "full")
+WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("full update", {"full_reprocess": True}),
+    ("preview", {"preview": True}),
+    ("drop", {"what": "drop"}),
+    ("guarded update", {"guard": EVERYTHING}),
+)
+"""How an update, sometimes, is not an ordinary one."""
+
+
+def by_path(actions: list[Any]) -> dict[Any, list[Any]]:
+    found: dict[Any, list[Any]] = {}
+    for action in actions:
+        found.setdefault(action.path, []).append(action)
+    return found
+
+
+def is_withheld(outcome: Outcome) -> bool:
+    return isinstance(outcome.value, coco.DeletionsWithheldError)
 
 
 def left_behind(process: SimulatedProcess) -> list[str]:
     """Tasks that outlived their update. Only calls of sinks may, where it was cancelled."""
-    names = [task.get_coro().__qualname__ for task in asyncio.all_tasks(process.loop)]
+    names = [task.get_coro().__qualname__ for task in process.loop.tasks()]
     return [f"{name}() goes on" for name in names if not name.startswith("SinkQueue.")]
 
 
@@ -331,47 +437,13 @@ def ran() -> list[str]:
     return [f"{kind}({argument.name})" for _, kind, argument in program.present.ran]
 
 
-def difference(found: dict[Any, str], expected: dict[Any, str]) -> str:
-    lines = [
-        f"{'/'.join(path)}: {found.get(path)} instead of {expected.get(path)}"
-        for path in sorted(found | expected)
-        if found.get(path) != expected.get(path)
-    ]
-    return "; ".join(lines[:6])
-
-
-def brief(actions: list[Any]) -> str:
-    return ", ".join(f"{a.op} {'/'.join(a.path)}" for a in actions[:12]) or "no action"
-
-
-def describe_edit(before: Model, after: Model) -> str:
-    if before.files != after.files:
-        return f"files are {after.files}"
-    if before.codes != after.codes:
-        return f"code is { {k: v for k, v in after.codes.items() if v} }"
-    if before.tone != after.tone:
-        return f"tone is {after.tone}"
-    return show(after)
-
-
-def show(model: Model) -> str:
-    def text(comp: Any) -> str:
-        rows = [f"{'/'.join(p)}={s}" for p, s in comp.rows.items()]
-        parts = [*rows, *[call_text(c) for c in comp.calls]]
-        parts += [f"{t.kind}:{t.name}({t.shape}|{t.minor}{t.inner or ''})" for t in comp.tables]
-        parts += [text(child) for child in comp.children]
-        flags = [("+w", comp.is_wrapped), ("+p", comp.passes), ("+tone", comp.tone)]
-        flag_text = "".join(flag for flag, is_set in flags if is_set)
-        return f"{comp.name}:{comp.how}/{comp.kind}{flag_text}[{', '.join(parts)}]"
-
-    def call_text(call: Any) -> str:
-        rows = [f"{'/'.join(p)}={s}" for p, s in call.rows.items()]
-        parts = ", ".join([*rows, *map(call_text, call.inner)])
-        return f"{call.kind}.{call.name}{'+tone' if call.tone else ''}({parts})"
-
-    return text(model.root)
-
-
-def quiet() -> None:
-    """Keep the engine's log to itself: failures are the point here."""
+def prepare() -> None:
+    """Keep the engine's log to itself: failures are the point here. And look for garbage less
+    often: a history makes much of it, and does not live long.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     logging.getLogger("cocoindex").setLevel(logging.CRITICAL + 1)
+
+
+__all__ = ["Divergence", "History", "Step", "brief", "prepare", "show", "steps_of"]

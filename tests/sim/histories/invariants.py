@@ -16,10 +16,26 @@ from cocoindex.core.keys import (
 from cocoindex.core.serde import deserialize
 from cocoindex.engine import rows
 from cocoindex.engine.rows import NodeKind
-from cocoindex.state.memory import MemoryDisk
+from cocoindex.state.memory import MemoryDisk, MemoryStore
+from cocoindex.testing import checks
 from histories.outside import Outside, Path, roots
 
 ROOT_KEYS = {kind: provider.keys[0] for kind, provider in roots.items()}
+
+
+def fsck(disk: MemoryDisk, app: str, *, is_at_rest: bool) -> list[str]:
+    """What the product's own check finds. Whatever has happened, it finds no damage; and nothing
+    unfinished either once an update has succeeded completely.
+    """
+    found = checks.fsck(MemoryStore(disk), app)
+    return [
+        f"fsck: {finding}"
+        for finding in found
+        if (is_at_rest or finding.is_violation) and not finding.problem.startswith(KNOWN)
+    ]
+
+
+KNOWN = ("an unmounted directory with nothing below it", "the name of the node above is missing")
 
 
 class Stored:
@@ -46,6 +62,35 @@ class Stored:
             found[node.id] = (int.from_bytes(key[:8], "big"), key[8:], node)
         return found
 
+    def paths(self) -> dict[int, str]:
+        """Paths of nodes in readable form, dead ones included, by id."""
+        nodes, found = self.nodes(), {rows.ROOT_ID: "/"}
+        for node_id in sorted(nodes):  # parents are older than their children
+            parent, key, _ = nodes[node_id]
+            if parent in found:
+                above = "" if parent == rows.ROOT_ID else found[parent]
+                found[node_id] = above + path_text((decode_key(key),))
+        return found
+
+    def states(self) -> dict[tuple[str, str], str]:
+        """User states, by path of their component and key."""
+        table = self.table("U")
+        paths = self.paths() if table else {}
+        return {
+            (paths.get(rows.unpack_id(key[:8]), "?"), str(decode_key(key[9:]))): deserialize(
+                value, str
+            )
+            for key, value in table.items()
+        }
+
+    def listed(self) -> dict[str, set[str]]:
+        """Names of the components that stand below each directory."""
+        paths, found = self.paths(), dict[str, set[str]]()
+        for parent, key, node in self.nodes().values():
+            if node.kind == NodeKind.COMPONENT and parent in paths:
+                found.setdefault(paths[parent], set()).add(str(decode_key(key)))
+        return found
+
 
 def at_rest(disk: MemoryDisk, app: str) -> list[str]:
     """Violations of the invariants that hold when an update has succeeded completely."""
@@ -62,7 +107,7 @@ def at_rest(disk: MemoryDisk, app: str) -> list[str]:
             )
     found += [f"a tombstone is left: {key.hex()}" for key in stored.table("T")]
     found += _memos(stored, nodes, items)
-    return found
+    return found + fsck(disk, app, is_at_rest=True)
 
 
 def _nodes(stored: Stored, nodes: dict[int, tuple[int, bytes, rows.Node]]) -> Iterator[str]:

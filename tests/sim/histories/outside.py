@@ -35,7 +35,6 @@ class Outside:
         self.rows.update(self.foreign)
         self.log: list[Action] = []
         self.violations: list[str] = []
-        self.active = 0
         self.reach: Callable[[str, str], None] = lambda _point, _where: None
         self.delay: Callable[[], float] = lambda: 0.0
         self.is_severed = False
@@ -54,17 +53,13 @@ class Outside:
     # --- sinks -----------------------------------------------------------------------------------
 
     async def apply(self, actions: list[Action]) -> None:
-        self.active += 1
-        try:
-            for action in actions:
-                delay = self.delay()
-                if delay:
-                    await asyncio.sleep(delay)
-                self._pass(action)
-                self.act(action)
-            self._pass(actions[-1])
-        finally:
-            self.active -= 1
+        for action in actions:
+            delay = self.delay()
+            if delay:
+                await asyncio.sleep(delay)
+            self._pass(action)
+            self.act(action)
+        self._pass(actions[-1])
 
     def apply_now(self, actions: list[Action]) -> None:
         for action in actions:

@@ -1,16 +1,20 @@
 """The simulated user's program: ordinary decorated functions over a tree of components.
 
 The tree comes in as an argument; sources are files with a modification time; the "code" is
-edited by rebinding the module's constants, which count towards the functions that read them.
+edited by rebinding the module's constants and a closure, which count towards the functions that
+read them, and by importing other releases of some functions (see ``releases.py``).
 Every row says which code wrote it, so that a stale memo shows outside.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import cocoindex as coco
+from cocoindex.core.listing import Unlisted
+from histories import releases
 from histories.outside import roots
 
 TONE: coco.ContextKey[int] = coco.ContextKey("simulation/tone", detect_change=True)
@@ -24,7 +28,8 @@ SYNC_LEAF = 0
 OUTER = 0
 ALONE = 0
 HELPER = 0
-CODES = ("MEMOIZED", "PLAIN", "BLOCKING", "LEAF", "SYNC_LEAF", "OUTER", "ALONE", "HELPER")
+CONSTANTS = ("MEMOIZED", "PLAIN", "BLOCKING", "LEAF", "SYNC_LEAF", "OUTER", "ALONE", "HELPER")
+CODES = (*CONSTANTS, "CLOSED", "BODIED", "VERSIONED", "DEPENDING")
 
 Place = tuple[str, ...]
 
@@ -74,6 +79,8 @@ class Node(NamedTuple):
     tables: tuple[Table, ...]
     tone: bool
     passes: tuple[Place, ...]
+    together: bool
+    states: int
     children: tuple[Any, ...]
 
 
@@ -82,11 +89,18 @@ class Present:
 
     def __init__(self) -> None:
         self.files: dict[str, tuple[int, int]] = {}
+        self.codes: dict[str, int] = {}
         self.ran: list[tuple[str, str, Any]] = []
+        self.remembered: list[tuple[str, str, Any]] = []
+        """Path and key of each state that was asked for, and the value it had."""
+        self.hidden: frozenset[str] = frozenset()
+        """Components that listings can't see at present."""
         self.providers: dict[Place, Any] = {}
-        self.root: Node | None = None
         self.reach: Any = lambda _point, _where: None
         self.delay: Any = lambda: 0.0
+
+    def edition(self, kind: str) -> str:
+        return f"{kind}{self.codes[kind.upper()]}"
 
 
 present = Present()
@@ -98,6 +112,19 @@ def now_of(name: str) -> list[int]:
 
 def note(kind: str, argument: Any) -> None:
     present.ran.append((str(coco.get_component_context()), kind, argument))
+
+
+def remembers(node: Node) -> dict[str, str]:
+    """The states that a component keeps once it has committed: what it declared."""
+    return {f"s{number}": f"{number}{node.rows}" for number in range(node.states)}
+
+
+def remember(node: Node) -> None:
+    path = str(coco.get_component_context())
+    for key, value in remembers(node).items():
+        handle = coco.use_state(key)
+        present.remembered.append((path, key, handle.value))
+        handle.value = value
 
 
 def row_value(source: Any, code: str) -> str:
@@ -162,6 +189,27 @@ async def alone(call: Call) -> str:
     return code
 
 
+def _make_closed() -> tuple[Any, Any]:
+    edition = 0
+
+    @coco.fn(memo=True)
+    async def closed(call: Call) -> str:
+        note("closed", call)
+        code = f"closed{edition}.-.{tone_of(call.tone)}"
+        for place, source in call.rows:
+            declare(place, source, code)
+        return code
+
+    def rebind(value: int) -> None:
+        nonlocal edition
+        edition = value
+
+    return closed, rebind
+
+
+closed, rebind_closed = _make_closed()
+
+
 @coco.fn
 async def transparent(call: Call) -> str:
     """Not memoized itself: what it calls counts for its caller."""
@@ -180,7 +228,18 @@ CALLS: dict[str, Any] = {
     "outer": outer,
     "alone": alone,
     "transparent": transparent,
+    "closed": closed,
 }
+
+
+def install(codes: dict[str, int]) -> None:
+    """The program's code is now this."""
+    present.codes = codes
+    for name in CONSTANTS:
+        globals()[name] = codes[name]
+    rebind_closed(codes["CLOSED"])
+    for kind in releases.FORMS:
+        CALLS[kind] = releases.install(kind, codes[kind.upper()])
 
 
 @coco.fn(memo=True)
@@ -203,6 +262,7 @@ def blocking(node: Node, passed: dict[str, Any]) -> str:
     note("blocking", node)
     code = f"blocking{BLOCKING}.-.{tone_of(node.tone)}"
     providers = unpack(passed)
+    remember(node)
     for place, source in node.rows:
         declare(place, source, code, providers)
     for call in node.calls:
@@ -225,8 +285,12 @@ async def body(node: Node, code: str, passed: dict[str, Any]) -> None:
     providers = unpack(passed)
     for place, source in node.rows:
         declare(place, source, code, providers)
-    for call in node.calls:
-        await run_call(call)
+    remember(node)
+    if node.together:
+        await coco.map(run_call, [*node.calls, *node.calls])
+    else:
+        for call in node.calls:
+            await run_call(call)
     await mount_children(node)
     present.reach("in-body", node.name)
 
@@ -258,8 +322,18 @@ async def mount_children(node: Node) -> None:
             await coco.mount(path, function, child, passed)
     for kind, items in each.items():
         await coco.mount_each(
-            coco.component_subpath("each", kind), COMPONENTS["each_" + kind], items
+            coco.component_subpath("each", kind), COMPONENTS["each_" + kind], listing(items)
         )
+
+
+async def listing(items: list[tuple[str, Node]]) -> AsyncIterator[Any]:
+    """The children of one call; what is hidden is reported as unlisted."""
+    for name, child in items:
+        present.reach("in-listing", name)
+        if name not in present.hidden:
+            yield name, child
+    if present.hidden:
+        yield Unlisted(lambda name: name in present.hidden)
 
 
 @coco.fn(memo=True)
@@ -281,6 +355,7 @@ async def each_plain(node: Node) -> str:
 def each_blocking(node: Node) -> str:
     note("blocking", node)
     code = f"blocking{BLOCKING}.-.{tone_of(node.tone)}"
+    remember(node)
     for place, source in node.rows:
         declare(place, source, code)
     for call in node.calls:

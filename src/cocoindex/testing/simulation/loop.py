@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import heapq
 import inspect
+import weakref
 from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, TypeVar
@@ -49,7 +50,20 @@ class SeededLoop(asyncio.BaseEventLoop):
         self.is_dead = False
         self._now = 0.0
         self._turns = 0
+        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._doomed: set[asyncio.Task[Any]] = set()
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        """As every loop does; remembers its tasks, for :meth:`tasks`."""
+        task = super().create_task(coro, **options)
+        self._tasks.add(task)
+        return task
+
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """The tasks that have not ended (unlike ``asyncio.all_tasks``, without passing over those
+        of every other loop there ever was).
+        """
+        return {task for task in self._tasks if not task.done()}
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
@@ -78,7 +92,7 @@ class SeededLoop(asyncio.BaseEventLoop):
 
     def kill(self) -> None:
         """Stop at once: nothing that was scheduled runs any more."""
-        self._doomed = asyncio.all_tasks(self)  # or they would vanish, with warnings
+        self._doomed = self.tasks()  # or they would vanish, with warnings
         self.is_dead = True
         self._stopping = True
 
@@ -86,7 +100,7 @@ class SeededLoop(asyncio.BaseEventLoop):
         """Unwind what a killed (or abandoned) loop has left, so that no frame lives on."""
         self.is_dead = True
         buried: set[asyncio.Task[Any]] = set()
-        while tasks := asyncio.all_tasks(self) - buried:  # unwinding may start new ones
+        while tasks := self.tasks() - buried:  # unwinding may start new ones
             for task in tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 loops._kept.discard(task)  # its done callback will never run

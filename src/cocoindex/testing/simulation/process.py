@@ -135,13 +135,13 @@ class SimulatedProcess:
             points.install(None)
             use_pool(None)
 
-    def run_while(self, is_busy: Callable[[], bool]) -> None:
-        """Run on while ``is_busy()``, say, while sink calls go on that a cancelled update has
-        abandoned.
+    def settle(self) -> None:
+        """Run on until no task is left: sink calls that a cancelled update has abandoned, queued
+        ones included, are still carried out.
         """
         if self.is_alive:
             with self._installed():
-                self.loop.run_while(is_busy)
+                self.loop.run_while(lambda: bool(self.loop.tasks()))
 
     def _kill(self) -> None:
         self.is_alive = False
