@@ -30,7 +30,7 @@ def start(world, *options):
 
 
 def report_of(program):
-    output, _ = program.communicate(timeout=300)
+    output, _ = program.communicate(timeout=600)
     return {"status": program.returncode, **(json.loads(output) if output else {})}
 
 
@@ -45,7 +45,7 @@ def command(world, name, **environment):
 def cli(world, name):
     line, environment = command(world, name)
     return subprocess.run(
-        line, env=environment, cwd=world.home, capture_output=True, text=True, timeout=300,
+        line, env=environment, cwd=world.home, capture_output=True, text=True, timeout=600,
         check=False,
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ def test_the_command_line_may_be_killed_too(make_world, forks, name):
     logged = world.logged()
     program.send_signal(getattr(signal, name))
     program.send_signal(signal.SIGCONT)
-    output, _ = program.communicate(timeout=300)
+    output, _ = program.communicate(timeout=600)
     assert logged
     assert program.returncode != 0
     assert "Traceback" not in output

@@ -216,8 +216,6 @@ async def test_content_is_dropped_when_the_component_that_read_it_ends(world: Wo
 
     await app_of(world, main).update()
     assert world.took()[1] == ["a"]
-    import gc
-
     gc.collect()
     await file.read()
     assert world.took()[1] == ["a"]

@@ -82,7 +82,8 @@ class SeededLoop(asyncio.BaseEventLoop):
         self.run_forever()
         if self.is_dead:
             raise Killed
-        return task.result()
+        result: T = task.result()
+        return result
 
     def run_while(self, is_busy: Callable[[], bool]) -> None:
         """Run on while ``is_busy()`` and anything is left to do."""
