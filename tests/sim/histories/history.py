@@ -16,7 +16,7 @@ from histories.steps import Divergence, Step, steps_of
 from histories.telling import brief, describe_edit, difference, show
 
 APP = "simulated"
-FAULTS: tuple[Any, ...] = ("kill",) * 10 + ("raise", "raise", "cancel", "full")
+FAULTS: tuple[Any, ...] = ("kill",) * 12 + ("raise", "raise", "raise", "cancel", "full")
 EVERYTHING = coco.DeletionGuard(0, 1)
 """Withholds every removal from a listing."""
 
@@ -149,6 +149,7 @@ class History:
         outside.present.outside = self.outside
         for record in (self.errors, program.present.ran, program.present.remembered):
             record.clear()
+        program.present.kept.clear()
         self.outside.log.clear()
         self.updates += 1
         has_states = any(comp.states for comp in model.comps())
@@ -212,9 +213,14 @@ class History:
             self._expect_none(invariants.fsck(self.disk, APP, is_at_rest=False))
 
     def _check_remembered(self, stored: dict[tuple[str, str], str]) -> None:
-        """A component finds the state that its last commit has left, and no other."""
+        """A component finds the state that its last commit has left, and no other. (The last
+        commit is this update's own if it passes over the tree twice.)"""
+        kept = program.present.kept
+        met: set[Any] = set()
         for path, key, value in program.present.remembered:
-            if value != stored.get((path, key)):
+            right = {stored.get((path, key))} | ({kept[path, key]} if (path, key) in met else set())
+            met.add((path, key))
+            if value not in right:
                 raise Divergence(
                     f"{path} remembers {key} as {value}, not as {stored.get((path, key))}"
                 )

@@ -21,6 +21,7 @@ from cocoindex.engine import (
     function_memos,
     leftovers,
     lifecycle,
+    operations,
     protocol,
     rows,
     sinks,
@@ -327,6 +328,25 @@ def container_of_container():
             for module in (absent_providers, leftovers)]  # fmt: skip
 
 
+@mutant("does not come back to what had to wait for a container")
+def leftovers_forgotten():
+    async def clear_leftovers(run):
+        return False
+
+    return [patch.object(operations, "clear_leftovers", clear_leftovers)]
+
+
+@mutant("does not pass over the tree again for a container that was reused")
+def no_second_pass():
+    original = operations.clear_leftovers
+
+    async def clear_leftovers(run):
+        await original(run)
+        return False
+
+    return [patch.object(operations, "clear_leftovers", clear_leftovers)]
+
+
 # --- deletion ------------------------------------------------------------------------------------
 
 
@@ -375,6 +395,23 @@ def unlisted_is_gone():
 def guard_ignored():
     original = tree.MountTree.diff
     return [patch.object(tree.MountTree, "diff", lambda self, guard: original(self, None))]
+
+
+@mutant("leaves directories behind that nothing stands in")
+def hollow_directories_stay():
+    return [patch.object(tree.MountTree, "_is_hollow", lambda self, *place: False)]
+
+
+@mutant("memoizes a component that saw an incomplete listing")
+def partial_listing_memoized():
+    original = tree.MountTree.diff
+
+    def diff(self, guard):
+        found = original(self, guard)
+        found.kept_any = False
+        return found
+
+    return [patch.object(tree.MountTree, "diff", diff)]
 
 
 # --- user state and code -------------------------------------------------------------------------

@@ -93,6 +93,8 @@ class Present:
         self.ran: list[tuple[str, str, Any]] = []
         self.remembered: list[tuple[str, str, Any]] = []
         """Path and key of each state that was asked for, and the value it had."""
+        self.kept: dict[tuple[str, str], str] = {}
+        """What was assigned to them."""
         self.hidden: frozenset[str] = frozenset()
         """Components that listings can't see at present."""
         self.providers: dict[Place, Any] = {}
@@ -125,6 +127,7 @@ def remember(node: Node) -> None:
         handle = coco.use_state(key)
         present.remembered.append((path, key, handle.value))
         handle.value = value
+        present.kept.setdefault((path, key), value)
 
 
 def row_value(source: Any, code: str) -> str:

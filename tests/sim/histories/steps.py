@@ -37,6 +37,8 @@ def steps_of(seed: int) -> list[Step]:
     steps += [Step(random.choice(GROWTH), random.getrandbits(16)) for _ in range(size * 2)]
     kinds = [*edits.RANDOM, *edits.OFTEN]
     if random.random() < 0.4:
+        kinds += ["move_table"] * 3
+    elif random.random() < 0.6:
         kinds = [kind for kind in kinds if kind not in edits.CONTAINER_EDITS]
         steps = [step for step in steps if step.what != "add_table"]
     for _ in range(random.choice((1, 2, 4)) if size > 20 else random.choice((4, 8, 12))):
