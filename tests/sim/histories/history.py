@@ -17,6 +17,8 @@ from histories.telling import brief, describe_edit, difference, show
 
 APP = "simulated"
 FAULTS: tuple[Any, ...] = ("kill",) * 12 + ("raise", "raise", "raise", "cancel", "full")
+PLAIN_FAULTS = ("kill", "raise", "cancel", "full")
+"""Shrinking makes steps of these (after ``drop/`` and the like): one fault, at that point."""
 EVERYTHING = coco.DeletionGuard(0, 1)
 """Withholds every removal from a listing."""
 
@@ -42,6 +44,8 @@ class History:
         self.errors: list[str] = []
         self.estimate = 60
         self.updates = 0
+        self.struck: list[tuple[int, str]] = []
+        """The faults of the last update that went wrong."""
         self.faults: Counter[str] = Counter()
         self.points: Counter[str] = Counter()
         self._known: set[Any] | None = None
@@ -68,6 +72,9 @@ class History:
             self.note(f"start with a {self.model.root.kind} root")
         elif step.what == "faulty":
             self._faulty(random)
+        elif step.what.rpartition("/")[2] in PLAIN_FAULTS:
+            name, _, kind = step.what.rpartition("/")
+            self._spoiled(random, [Fault(step.seed % 1000, kind)], name or "update")  # type: ignore[arg-type]
         elif step.what == "withholding":
             self._withholding(random)
         elif step.what == "clean":
@@ -180,15 +187,19 @@ class History:
             Fault(random.randrange(self.estimate), random.choice(FAULTS))
             for _ in range(random.choice((1, 1, 1, 2, 3)))
         ]
-        name, options = random.choice(WAYS) if random.random() < 0.2 else ("update", {})
-        if name == "preview":
-            self._settle()
-        unchanged = dict(self.disk.rows(APP).rows) if name == "preview" else None
-        outcome = self._run(random, faults, **options)
+        name = random.choice(sorted(WAYS)) if random.random() < 0.2 else "update"
+        outcome = self._spoiled(random, faults, name)
         if outcome.kind == "killed":
             self.estimate = max(self.estimate, outcome.plan.passed)
         else:
             self.estimate = max(10, outcome.plan.passed)
+
+    def _spoiled(self, random: Random, faults: list[Fault], name: str) -> Outcome:
+        """An update with these faults, and what must hold right after it."""
+        if name == "preview":
+            self._settle()
+        unchanged = dict(self.disk.rows(APP).rows) if name == "preview" else None
+        outcome = self._run(random, faults, **WAYS[name])
         struck = outcome.plan.struck
         self.faults.update(kind for _, _, kind in struck)
         self.note(
@@ -199,12 +210,14 @@ class History:
         if outcome.kind == "failed" and not struck and not is_withheld(outcome):
             raise Divergence(f"an update without a fault failed: {outcome.value!r}")
         self._known = None
+        self.struck = [(fault.at, f"{name}/{fault.kind}") for fault in faults if struck]
         if outcome.kind == "cancelled" and random.random() < 0.3:
-            return  # the next update comes while calls of sinks still go on
+            return outcome  # the next update comes while calls of sinks still go on
         self._settle()
         if unchanged is not None and (self.outside.log or self.disk.rows(APP).rows != unchanged):
             raise Divergence("a preview left something behind")
         self._check_instant()
+        return outcome
 
     def _check_instant(self) -> None:
         self._expect_none(self.outside.violations)
@@ -402,13 +415,14 @@ class History:
             raise Divergence("; ".join(violations[:5]))
 
 
-WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("full update", {"full_reprocess": True}),
-    ("preview", {"preview": True}),
-    ("drop", {"what": "drop"}),
-    ("guarded update", {"guard": EVERYTHING}),
-)
-"""How an update, sometimes, is not an ordinary one."""
+WAYS: dict[str, dict[str, Any]] = {
+    "update": {},
+    "full": {"full_reprocess": True},
+    "preview": {"preview": True},
+    "drop": {"what": "drop"},
+    "guarded": {"guard": EVERYTHING},
+}
+"""What may go wrong, and how it is started."""
 
 
 def by_path(actions: list[Any]) -> dict[Any, list[Any]]:

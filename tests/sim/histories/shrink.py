@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
-from histories.history import Divergence, History, Step
+from histories.history import PLAIN_FAULTS, Divergence, History, Step
 
 Fails = Callable[[list[Step]], bool]
 
+SHORT = 10
 PATIENCE = 1500
 """Attempts after which a history is short enough."""
 
@@ -22,11 +24,18 @@ def failure(steps: list[Step]) -> str | None:
 
 
 def shrink(steps: list[Step]) -> list[Step]:
-    """The smallest part of ``steps`` found that still fails in the same way."""
-    kind, attempts = failure(steps), 0
+    """The smallest part of ``steps`` found that still fails: in the same way, or, if that takes
+    more than ten steps, in any.
+    """
+    kind = failure(steps)
+    steps = _shrink(steps, lambda candidate: failure(candidate) == kind)
+    if len(steps) > SHORT:
+        steps = _shrink(steps, lambda candidate: failure(candidate) is not None)
+    return steps
 
-    def is_failing(candidate: list[Step]) -> bool:
-        return failure(candidate) == kind
+
+def _shrink(steps: list[Step], is_failing: Fails) -> list[Step]:
+    attempts = 0
 
     def still(candidate: list[Step]) -> bool:
         nonlocal attempts
@@ -34,8 +43,13 @@ def shrink(steps: list[Step]) -> list[Step]:
         return attempts <= PATIENCE and is_failing(candidate)
 
     steps = _without_chunks(steps, still)
-    steps = _with_small_seeds(steps, still)
-    return _without_chunks(steps, still)
+    length = len(steps) + 1
+    while len(steps) < length:
+        length = len(steps)
+        steps = _with_plain_faults(steps, still)
+        steps = _with_small_seeds(steps, still)
+        steps = _without_chunks(steps, still)
+    return steps
 
 
 def _without_chunks(steps: list[Step], still: Fails) -> list[Step]:
@@ -52,9 +66,31 @@ def _without_chunks(steps: list[Step], still: Fails) -> list[Step]:
     return steps
 
 
+def _with_plain_faults(steps: list[Step], still: Fails) -> list[Step]:
+    """Where and how a faulty update fails depends on those before it; say it outright instead."""
+    for position, step in enumerate(steps):
+        if step.what == "faulty":
+            for plain in _plain_faults(steps, position):
+                candidate = [*steps[:position], plain, *steps[position + 1 :]]
+                if still(candidate):
+                    steps = candidate
+                    break
+    return steps
+
+
+def _plain_faults(steps: list[Step], position: int) -> list[Step]:
+    history = History()
+    with contextlib.suppress(Divergence):
+        history.run(steps[: position + 1])
+    last = [(at, kind) for at, kind in history.struck if at < 1000]
+    return [Step(kind, at + 1000 * variant) for variant in range(4) for at, kind in last]
+
+
 def _with_small_seeds(steps: list[Step], still: Fails) -> list[Step]:
     for position, step in enumerate(steps):
-        for seed in range(min(step.seed, 12)):
+        is_plain = step.what.rpartition("/")[2] in PLAIN_FAULTS
+        small = 0 if is_plain else min(step.seed, 12)
+        for seed in range(small):
             candidate = [*steps[:position], Step(step.what, seed), *steps[position + 1 :]]
             if still(candidate):
                 steps = candidate
