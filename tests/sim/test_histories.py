@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 
 import pytest
 from histories import mutants
@@ -41,6 +43,22 @@ def test_a_seed_says_everything_about_a_history():
 def test_small_trees_survive_a_kill_at_every_point_between_any_two_edits():
     kills = sum(case.run()["kills"] for case in cases(STRIDE))
     assert kills > 100
+
+
+def test_a_history_leaves_no_process_behind(monkeypatch):
+    made = []
+    start = History._start_process
+
+    def note(history, random):
+        made.append(weakref.ref(start(history, random)))
+        return made[-1]()
+
+    monkeypatch.setattr(History, "_start_process", note)
+    for seed in range(3):
+        History().run(steps_of(seed))
+    gc.collect()
+    assert len(made) > 10
+    assert [ref for ref in made[:-1] if ref() is not None] == []  # the last is not replaced yet
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.name)

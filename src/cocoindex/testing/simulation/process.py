@@ -148,6 +148,8 @@ class SimulatedProcess:
         self._on_kill()
         self.loop.kill()
         self.store.crash()
+        # A global registry would keep the store, and through it all of this process, for ever.
+        self.environment._finalizer.detach()  # noqa: SLF001
         raise Killed
 
     def _cancel(self) -> None:
