@@ -20,14 +20,19 @@ settings.register_profile(
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
+# Whatever the shell or a build machine has set: output is tested as a plain terminal gets it.
+for _name in (*os.environ,):
+    if _name.startswith(("COCOINDEX_", "CLICOLOR", "TTY_")) and "_CRASH_" not in _name:
+        del os.environ[_name]
+for _name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PYTHONWARNINGS", "PYTHONDEVMODE"):
+    os.environ.pop(_name, None)
+os.environ["TERM"] = "xterm"
+
 # Read when the deadline clock is first used; enables the test clock.
 os.environ["COCOINDEX_TESTING"] = "1"
 
 if TYPE_CHECKING:
     import cocoindex as coco
-
-_SETTINGS_OF_THE_SHELL = ("COCOINDEX_DB", "COCOINDEX_DATABASE_URL", "COCOINDEX_DELETION_GUARD")
-
 
 _LIMIT_SECONDS = 600
 """Many times what the slowest test needs: only what hangs gets there."""
@@ -51,9 +56,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         signal.signal(signal.SIGALRM, before)
 
 
+_OF_AN_ENV_FILE = ("COCOINDEX_DB", "COCOINDEX_DATABASE_URL", "COCOINDEX_DELETION_GUARD")
+
+
 @pytest.fixture(autouse=True)
-def _no_settings_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*_SETTINGS_OF_THE_SHELL, "COCOINDEX_MAX_INFLIGHT_COMPONENTS"):
+def _no_settings_of_an_earlier_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*_OF_AN_ENV_FILE, "COCOINDEX_MAX_INFLIGHT_COMPONENTS"):
         monkeypatch.delenv(name, raising=False)
 
 
