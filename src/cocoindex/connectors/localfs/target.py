@@ -157,13 +157,14 @@ def mount_dir_target(
     )
     # Called here: the component notices a mount that it has forgotten to await. Else everything
     # in the directory would go, as if nobody mounted it any more.
-    mounted = _mounted(coco.mount_target(state))
-    mounted.__qualname__ = "mount_dir_target"  # Python warns of a forgotten await by this name
-    return mounted
+    return _mounted(coco.mount_target(state))
 
 
 async def _mounted(mount: Awaitable[Any]) -> DirTarget[coco.ResolvedS]:
     return DirTarget(await mount)
+
+
+_mounted.__qualname__ = "mount_dir_target"  # Python warns of a forgotten await by this name
 
 
 def declare_file(
