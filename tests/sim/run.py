@@ -21,7 +21,7 @@ def run_seed(seed: int):
         return seed, History().run(steps), None
     except Divergence as divergence:
         return seed, None, str(divergence)
-    except BaseException as error:  # noqa: BLE001 - a worker must say which seed it was
+    except BaseException as error:
         return seed, None, f"{type(error).__name__}: {error}"
 
 
@@ -36,7 +36,7 @@ def run_small(options) -> int:
     """Small trees, a kill at every fault point; see ``exhaustive.py``."""
     started, count, figures, bad = time.perf_counter(), 0, Counter(), 0
     with multiprocessing.Pool(options.jobs, prepare, maxtasksperchild=20) as pool:
-        for case, found, problem in pool.imap_unordered(run_case, cases(options.small), 10):
+        for _, found, problem in pool.imap_unordered(run_case, cases(options.small), 10):
             count += 1
             figures += found
             if problem is not None:
@@ -58,7 +58,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="shrink and explain this one")
     parser.add_argument("--steps", help="run exactly these steps (as printed by --seed)")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--small", type=int, metavar="STRIDE", help="every such small case (1: all)")
+    parser.add_argument(
+        "--small", type=int, metavar="STRIDE", help="every such small case (1: all)"
+    )
     parser.add_argument("--mutants", action="store_true", help="also look for every mutant")
     options = parser.parse_args()
     prepare()

@@ -349,8 +349,8 @@ EDITS: dict[str, Edit] = {
     edit.__name__: edit
     for edit in (
         add, remove, restore, rename, move, swap, wrap, remount, rekind, repass, reorder,
-        remember, gather, put, drop, hand_over, contest, concede, add_call, remove_call, change_call,
-        touch, write, code, tone,
+        remember, gather, put, drop, hand_over, contest, concede, add_call, remove_call,
+        change_call, touch, write, code, tone,
         add_table, remove_table, move_table, reshape, alter, inner,
     )
 }  # fmt: skip

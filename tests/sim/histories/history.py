@@ -362,7 +362,9 @@ class History:
         if self.errors:
             raise Divergence(f"a clean update had failures: {self.errors}")
         self._expect_none(self.outside.violations)
-        twice = [call for call, count in Counter(map(repr, program.present.ran)).items() if count > 1]
+        twice = [
+            call for call, count in Counter(map(repr, program.present.ran)).items() if count > 1
+        ]
         if twice:
             raise Divergence(f"one update ran twice: {twice}")
 
