@@ -49,19 +49,14 @@ class TableRun:
         leave: removes the table, once, if it is ours.
     """
 
-    __slots__ = ("check", "layout", "leave", "owned", "prev", "spec")
+    __slots__ = ("check", "layout", "leave", "prev", "spec")
 
     def __init__(
-        self,
-        layout: Layout,
-        spec: TableSpec | None,
-        prev: tuple[TableRecord, ...],
-        owned: set[str],
+        self, layout: Layout, spec: TableSpec | None, prev: tuple[TableRecord, ...]
     ) -> None:
         self.layout = layout
         self.spec = spec
         self.prev = prev
-        self.owned = owned
         self.check = Once()
         self.leave = Once()
 

@@ -110,7 +110,7 @@ async def bring_up(dialect: AnyDialect, tx: Any, action: TableAction) -> None:
     existing = await dialect.inspect(tx, run.table)
     if existing is None:
         await dialect.apply(tx, None, [_create(run), SetMarker(run.table, spec.marker)])
-        run.owned.add(spec.marker)
+        spec.seen_ours.add(spec.marker)
         return
     ours = existing.marker == spec.marker
     if not ours and spec.if_exists == "error" and action.decision.main in ("insert", "upsert"):
@@ -125,7 +125,7 @@ async def bring_up(dialect: AnyDialect, tx: Any, action: TableAction) -> None:
         await _rebuild(dialect, tx, run, spec, existing, ours)
     else:
         await _alter(dialect, tx, action, existing, ours)
-    (run.owned.add if ours else run.owned.discard)(spec.marker)
+    (spec.seen_ours.add if ours else spec.seen_ours.discard)(spec.marker)
 
 
 async def _must_rebuild(
@@ -298,5 +298,4 @@ async def leave(dialect: AnyDialect, tx: Any, run: TableRun) -> Left:
     if existing.marker not in run.markers:
         return "not ours"
     await dialect.apply(tx, existing, [DropTable(run.table, _options(run.prev))])
-    run.owned -= run.markers
     return "dropped"

@@ -46,12 +46,10 @@ _TableOutput: TypeAlias = "coco.TargetReconcileOutput[TableAction, TableRecord, 
 class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]):
     """The tables of one connector, by ``(db key, *path)``."""
 
-    __slots__ = ("_dialect", "_owned")
+    __slots__ = ("_dialect",)
 
     def __init__(self, dialect: AnyDialect) -> None:
         self._dialect = dialect
-        # Markers of tables that this process has seen to be ours.
-        self._owned: set[str] = set()
 
     def reconcile(
         self,
@@ -76,7 +74,7 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
         main = prev[-1].tracking_record.main if prev else ()
         columns = self._dialect.key_columns(main)
         layout = Layout(Table.from_key(key), columns, tuple(c.name for c in columns), main)
-        run = TableRun(layout, None, prev, self._owned)
+        run = TableRun(layout, None, prev)
         decision = container.reconcile(NON_EXISTENCE, prev, False)
         action = TableAction(run, decision, None, prev)
         return coco.TargetReconcileOutput(action, self._sink(layout.table), NON_EXISTENCE)
@@ -98,7 +96,7 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
         owned = is_system and self._is_owned(spec, prev)
         pending = self._pending(decision, parts) if is_system else ()
         record = msgspec.structs.replace(record, owned=owned, pending=pending)
-        run = TableRun(make_layout(spec, main), spec, prev, self._owned)
+        run = TableRun(make_layout(spec, main), spec, prev)
         action = TableAction(
             run,
             decision,
@@ -113,10 +111,11 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
         sink = self._sink(spec.table)
         return coco.TargetReconcileOutput(action, sink, record, decision.invalidation)
 
-    def _is_owned(self, spec: TableSpec, prev: tuple[TableRecord, ...]) -> bool:
-        if spec.if_exists != "adopt" or spec.marker in self._owned:
+    @staticmethod
+    def _is_owned(spec: TableSpec, prev: tuple[TableRecord, ...]) -> bool:
+        if spec.if_exists != "adopt" or any(known.owned for known in prev):
             return True
-        return any(known.owned for known in prev)
+        return bool(prev) and spec.marker in spec.seen_ours
 
     def _is_lossy(self, part: str, before: Part, after: Part) -> bool:
         if not part.startswith(COLUMN):

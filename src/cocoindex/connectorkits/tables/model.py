@@ -193,6 +193,7 @@ class TableSpec:
         rows: how rows are read.
         app: name of the app that declares it.
         options: of the connector; plain data.
+        seen_ours: markers of tables that this process has seen to be the app's.
     """
 
     table: Table
@@ -203,6 +204,7 @@ class TableSpec:
     rows: RowOptions = field(default_factory=RowOptions)
     app: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    seen_ours: set[str] = field(default_factory=set)
 
     @property
     def marker(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, Self, TypedDict, TypeVar, get_args
+from typing import Any, ClassVar, Final, Generic, Self, TypedDict, TypeVar, get_args
+from weakref import WeakKeyDictionary
 
 import cocoindex as coco
 from cocoindex.connectorkits import identifiers
@@ -80,6 +81,7 @@ def table_state(
         )
     _check_names(dialect, path, schema, quoted=options.get("quoted", False))
     table = Table(db.key, path)
+    app, seen_ours = _app()
     spec = TableSpec(
         table,
         schema,
@@ -89,7 +91,8 @@ def table_state(
             OnUndeclare, "on_undeclare", options.get("on_undeclare", "delete_rows")
         ),
         rows=RowOptions(options.get("extra", "warn"), options.get("naive_tz"), dict(rows or {})),
-        app=_app_name(),
+        app=app,
+        seen_ours=seen_ours,
         options=dict(own or {}),
     )
     state: coco.TargetState[RowHandler] = root.target_state(table.key, spec)
@@ -128,13 +131,16 @@ def _one_of(choices: Any, name: str, value: Any) -> Any:
     return value
 
 
-def _app_name() -> str:
-    """Which app declares the table; empty where no component runs."""
+_seen_ours: Final[WeakKeyDictionary[Any, set[str]]] = WeakKeyDictionary()
+
+
+def _app() -> tuple[str, set[str]]:
+    """The name of the app that declares the table, and the tables it was seen to own."""
     try:
-        name: str = coco.get_component_context().execution.run.app.name
+        app = coco.get_component_context().execution.run.app
     except RuntimeError:
-        return ""
-    return name
+        return "", set()
+    return app.name, _seen_ours.setdefault(app, set())
 
 
 class TableTarget(coco.ResolvesTo["TableTarget[RowT, Any]"], Generic[RowT, coco.MaybePendingS]):
