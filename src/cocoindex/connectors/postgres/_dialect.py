@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -71,7 +72,10 @@ class PostgresDialect(tables.Dialect[Any, Any]):
         return _after(column.encoder, plain)
 
     def key_encoder(self, column: Any, name: str, options: RowOptions) -> Encoder:
-        return _after(self.encoder(column, name, options), rows.key_part)
+        encoder = self.encoder(column, name, options)
+        if base_type(column.type) == "numeric":
+            encoder = _after(encoder, Decimal)  # 1.0 and 1.00 are one key
+        return _after(encoder, rows.key_part)
 
     # --- tracking --------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ _WRITTEN_AS_IS: Final = (
     ipaddress.IPv4Network,
     ipaddress.IPv6Network,
 )
+_SAFE: Final = re.compile(r"[A-Za-z0-9_.+-]+\Z")
 _SPECIAL: Final = re.compile(r'["\\]')
 
 
@@ -87,6 +88,8 @@ def _element(item: Any) -> str:
 
 
 def _quoted(text: str) -> str:
+    if _SAFE.match(text) and text.upper() != "NULL":
+        return text  # what looks like a composite may be a point, which knows no quotes
     return '"' + _SPECIAL.sub(r"\\\g<0>", text) + '"'
 
 

@@ -97,7 +97,7 @@ def _double(value: Any) -> float:
     return float(value)
 
 
-_single: Final = struct.Struct("f")
+_single: Final = struct.Struct("<f")
 
 
 def _real(value: Any) -> float:
