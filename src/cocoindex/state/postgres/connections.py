@@ -73,14 +73,34 @@ class Connections:
         Raises:
             StoreError: it failed for good, or for longer than ``patience`` seconds.
         """
+        return self._persist(lambda: self._once(work), patience)
+
+    def hold(self, prepare: Callable[[Connection[Any]], None]) -> Connection[Any]:
+        """A connection on which ``prepare`` was called; the caller gives it back."""
+
+        def take() -> Connection[Any]:
+            connection = self._take()
+            try:
+                prepare(connection)
+            except BaseException:
+                self._drop(connection)
+                raise
+            return connection
+
+        return self._persist(take, _PATIENCE)
+
+    def _once(self, work: Callable[[Connection[Any]], T]) -> T:
+        with self.use() as connection:
+            return work(connection)
+
+    def _persist(self, attempt: Callable[[], T], patience: float) -> T:
         import psycopg
 
         deadline = time.monotonic() + patience
         pause = _FIRST_PAUSE
         while True:
             try:
-                with self.use() as connection:
-                    return work(connection)
+                return attempt()
             except psycopg.Error as error:
                 if not _may_help(error) or time.monotonic() >= deadline:
                     raise self.translate(error) from error
@@ -97,7 +117,7 @@ class Connections:
             # Also an interrupt: who knows what it was in the middle of.
             self._drop(connection)
             raise
-        self._give_back(connection)
+        self.give_back(connection)
 
     def close(self) -> None:
         """Close what is idle now, and what is in use when it is given back."""
@@ -118,6 +138,8 @@ class Connections:
 
     def _take(self) -> Connection[Any]:
         with self._changed:
+            if self._closed:
+                raise StoreError(f"the state store at {self.location} is closed")
             deadline = time.monotonic() + _ACQUIRE_SECONDS
             while not self._idle and self._count >= self._limit:
                 if not self._changed.wait(deadline - time.monotonic()):
@@ -164,9 +186,10 @@ class Connections:
             "tcp_user_timeout": 20_000,
         }
 
-    def _give_back(self, connection: Connection[Any]) -> None:
+    def give_back(self, connection: Connection[Any]) -> None:
+        """Take back a connection: others may use it."""
         if connection.info.transaction_status.name != "IDLE":
-            connection.rollback()
+            _roll_back(connection)
         with self._changed:
             if not connection.closed and not self._closed:
                 self._idle.append(connection)
@@ -205,6 +228,15 @@ class Connections:
                 "all privileges on its tables cocoindex_state*."
             )
         return StoreError(f"{where} failed: {reason} (SQL state {state})")
+
+
+def _roll_back(connection: Connection[Any]) -> None:
+    import psycopg
+
+    try:
+        connection.rollback()
+    except psycopg.Error:
+        connection.close()
 
 
 def load_driver() -> Any:

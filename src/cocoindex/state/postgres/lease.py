@@ -310,6 +310,9 @@ class Leases:
 
     def abandon(self) -> None:
         """In a forked child: the leases are the parent's."""
+        for fence in self._held.values():
+            fence.lock = threading.Lock()
+            fence.count = 0
         self._lock = threading.Lock()
         self._held = {}
         self._thread = None

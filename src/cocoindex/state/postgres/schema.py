@@ -162,9 +162,11 @@ def _quoted(schema: str, table: str) -> str:
 
 def exists(connection: Connection[Any], schema: str | None) -> bool:
     """Whether there is a store in ``schema``."""
-    statement = "SELECT to_regclass(quote_ident(coalesce(%s, current_schema())) || '.' || %s)"
-    row = connection.execute(statement, [schema, _META]).fetchone()
-    return row is not None and row[0] is not None
+    # Not to_regclass(), which may answer from a cache while another process makes the tables.
+    statement = """
+        SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = coalesce(%s, current_schema()) AND c.relname = %s"""
+    return connection.execute(statement, [schema, _META]).fetchone() is not None
 
 
 def open_tables(
@@ -213,8 +215,7 @@ def _create(connection: Connection[Any], statements: Statements) -> None:
             connection.execute(
                 sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(statements.schema))
             )
-        for text in _TABLES:
-            connection.execute(statements.of(text))
+        connection.execute(b";".join(map(statements.of, _TABLES)))
 
 
 def _check_format(connection: Connection[Any], statements: Statements, location: str) -> None:

@@ -359,17 +359,16 @@ class _LongTableView(LongView):
     def __init__(self, section: _PostgresSection) -> None:
         super().__init__(section.frozen_layers())
         self._connections = section._store.connections
-        self._exits = ExitStack()
+        self._connection: Connection[Any] | None = None
         self._view: DiskView = RowsView(Rows())
         if section._is_known():
-            self._connection = self._exits.enter_context(self._connections.use())
-            self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            self._connection.execute("SELECT 1")  # this is when what it sees is fixed
+            self._connection = self._connections.hold(_fix_what_is_seen)
             self._view = LogicalView(section.table(self._run))
 
     def _run(self, work: Callable[[Connection[Any]], T]) -> T:
         import psycopg
 
+        assert self._connection is not None
         try:
             return work(self._connection)
         except psycopg.Error as error:
@@ -379,8 +378,14 @@ class _LongTableView(LongView):
         return reader(self._view)
 
     def close(self) -> None:
-        if not self._connections.is_abandoned:
-            self._exits.close()
+        connection, self._connection = self._connection, None
+        if connection is not None and not self._connections.is_abandoned:
+            self._connections.give_back(connection)
+
+
+def _fix_what_is_seen(connection: Connection[Any]) -> None:
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    connection.execute("SELECT 1")  # this is when it is fixed
 
 
 def is_there(location: PostgresLocation) -> bool:
