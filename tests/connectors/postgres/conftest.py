@@ -296,6 +296,12 @@ async def _message(reader: asyncio.StreamReader) -> bytes:
 
 
 @pytest.fixture
+def listening_proxy() -> Callable[[str], Any]:
+    """Opens a proxy in front of a server: ``async with listening_proxy(url) as proxy``."""
+    return lambda url: Proxy(url).listening()
+
+
+@pytest.fixture
 async def proxy(world: World) -> AsyncIterator[Proxy]:
     async with Proxy(world.url).listening() as listening:
         yield listening
