@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from operator import attrgetter, itemgetter
-from typing import Any, Final, Literal, NamedTuple, NoReturn
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -92,10 +92,11 @@ class RowCodec:
     """
 
     __slots__ = (
-        "_extract",
+        "_encoders",
         "_extractors",
         "_key",
-        "_steps",
+        "_one_key",
+        "_required",
         "_warned",
         "fields",
         "options",
@@ -116,11 +117,16 @@ class RowCodec:
         self.title = title
         self.table = table
         self.options = options
-        self._steps = [(i, f.encoder, not f.nullable) for i, f in enumerate(self.fields)]
+        self._encoders = [f.encoder or _as_it_is for f in self.fields]
         position = {f.name: i for i, f in enumerate(self.fields)}
         self._key = [
             (position[name], self.fields[position[name]].key_encoder or key_part)
             for name in primary_key
+        ]
+        self._one_key = self._key[0] if len(self._key) == 1 else None
+        # Key columns are looked at already.
+        self._required = [
+            i for i, f in enumerate(self.fields) if not f.nullable and f.name not in primary_key
         ]
         self._extractors: dict[type, Callable[[Any], Sequence[Any]]] = {}
         self._warned: set[str] = set()
@@ -133,52 +139,69 @@ class RowCodec:
                 column can't hold. Messages name table, key and column, never a value.
             TypeError: a value of a type that the column can't hold.
         """
+        # Called for every row of every run, so everything that is not needed for a good row is
+        # left to `_explain`.
         extract = self._extractors.get(type(row))
         if extract is None:
             extract = self._extractors[type(row)] = self._extractor(row)
         values = extract(row)
-        key = self._key_of(values)
-        fields = list(values)
-        i = 0
         try:
-            for i, encoder, is_required in self._steps:
-                value = fields[i]
-                if value is None:
-                    if is_required:
-                        raise _NotNull
-                elif encoder is not None:
-                    fields[i] = encoder(value)
-        except ENCODER_ERRORS as error:
-            self._fail(i, key, error)
-        return key, tuple(fields)
+            if self._one_key is not None:
+                i, encode = self._one_key
+                if values[i] is None:
+                    self._explain(values)
+                key: Key = (encode(values[i]),)
+            else:
+                if any(values[i] is None for i, _ in self._key):
+                    self._explain(values)
+                key = tuple([encode(values[i]) for i, encode in self._key])
+            fields = tuple(
+                [
+                    value if value is None else encode(value)
+                    for encode, value in zip(self._encoders, values, strict=True)
+                ]
+            )
+        except ENCODER_ERRORS:
+            self._explain(values)
+            raise
+        if self._required and any(fields[i] is None for i in self._required):
+            self._explain(values)
+        return key, fields
 
-    def _key_of(self, values: Sequence[Any]) -> Key:
+    def _explain(self, values: Sequence[Any]) -> None:
+        """Raise the error that says which column of a row is at fault.
+
+        It does not say what with: the text of a foreign error may quote the value.
+        """
         parts = []
         for i, encode in self._key:
-            value = values[i]
-            if value is None:
-                name = self.fields[i].name
+            if values[i] is None:
                 raise UsageValueError(
-                    f"{self.title} primary key column {name!r} cannot be None (table {self.table})"
+                    f"{self.title} primary key column {self.fields[i].name!r} cannot be None "
+                    f"(table {self.table})"
                 )
-            try:
-                parts.append(encode(value))
-            except ENCODER_ERRORS as error:
-                self._fail(i, None, error)
-        return tuple(parts)
+            parts.append(self._tried(encode, i, values[i], ""))
+        where = f", row {key_text(tuple(parts))}"
+        for i, encode in enumerate(self._encoders):
+            if values[i] is not None:
+                self._tried(encode, i, values[i], where)
+            elif not self.fields[i].nullable:
+                raise UsageValueError(f"{self._place(i)}{where}: None, but the column is NOT NULL")
 
-    def _fail(self, i: int, key: Key | None, error: Exception) -> NoReturn:
-        """Say where it went wrong. Not what with: the text of a foreign error may quote it."""
-        name = self.fields[i].name
-        where = f"{self.title} table {self.table}, column {name!r}"
-        if key is not None:
-            where += f", row {key_text(key)}"
-        if isinstance(error, _NotNull):
-            raise UsageValueError(f"{where}: None, but the column is NOT NULL") from None
-        ours = isinstance(error, (UsageValueError, UsageTypeError))
-        what = str(error) if ours else f"the value can't be stored ({type(error).__name__})"
-        kind = UsageTypeError if isinstance(error, (TypeError, AttributeError)) else UsageValueError
-        raise kind(f"{where}: {what}") from None
+    def _tried(self, encode: Encoder, i: int, value: Any, where: str) -> Any:
+        try:
+            return encode(value)
+        except (UsageValueError, UsageTypeError) as error:
+            kind: type[UsageValueError | UsageTypeError] = type(error)
+            what = str(error)
+        except (TypeError, AttributeError) as error:
+            kind, what = UsageTypeError, f"the value can't be stored ({type(error).__name__})"
+        except ENCODER_ERRORS as error:
+            kind, what = UsageValueError, f"the value can't be stored ({type(error).__name__})"
+        raise kind(f"{self._place(i)}{where}: {what}") from None
+
+    def _place(self, i: int) -> str:
+        return f"{self.title} table {self.table}, column {self.fields[i].name!r}"
 
     # --- extraction ------------------------------------------------------------------------
 
@@ -250,8 +273,8 @@ class RowCodec:
             _log.warning("%s", text)
 
 
-class _NotNull(ValueError):
-    """None in a column that can't hold it."""
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def key_text(key: Key) -> str:
@@ -329,20 +352,42 @@ def fingerprinter(names: Sequence[str]) -> Callable[[Fields], bytes]:
     Fields that are ``None`` don't count, nor does the order of columns: adding a nullable column
     changes no fingerprint.
     """
-    order = sorted(range(len(names)), key=lambda i: names[i])
-    sorted_names = [names[i] for i in order]
-    permute = itemgetter(*order) if len(order) > 1 else lambda fields: (fields[0],)
     encode = msgspec.msgpack.Encoder().encode
+    by_absent: dict[tuple[bool, ...], tuple[bytes, Callable[[Fields], Any]]] = {}
+
+    def layout(absent: tuple[bool, ...]) -> tuple[bytes, Callable[[Fields], Any]]:
+        """For rows with these fields absent: the names of the others, and what picks them."""
+        order = [i for i in sorted(range(len(names)), key=names.__getitem__) if not absent[i]]
+        found = encode([names[i] for i in order]), _picker(order)
+        if len(by_absent) < _MOST_LAYOUTS:
+            by_absent[absent] = found
+        return found
+
+    complete = layout((False,) * len(names))
 
     def fingerprint(fields: Fields) -> bytes:
-        values = permute(fields)
-        record = {n: v for n, v in zip(sorted_names, values, strict=True) if v is not None}
         try:
-            return _digest(encode(record))
-        except (TypeError, OverflowError):  # what a user's own encoder made
-            return fingerprint_object(record)
+            if None in fields:
+                absent = tuple([value is None for value in fields])
+                prefix, pick = by_absent.get(absent) or layout(absent)
+            else:
+                prefix, pick = complete
+            return _digest(prefix + encode(pick(fields)))
+        except (TypeError, ValueError, OverflowError):  # made by a user's own encoder
+            known = zip(names, fields, strict=True)
+            return fingerprint_object({n: v for n, v in known if v is not None})
 
     return fingerprint
+
+
+_MOST_LAYOUTS: Final = 1_000
+"""Rows of wide, sparse tables may be without fields in very many ways."""
+
+
+def _picker(order: list[int]) -> Callable[[Fields], Any]:
+    if len(order) > 1:
+        return itemgetter(*order)
+    return lambda fields: tuple(fields[i] for i in order)
 
 
 _SIZED: Final = (str, bytes, bytearray, memoryview)

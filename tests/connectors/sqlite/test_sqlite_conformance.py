@@ -131,6 +131,7 @@ class Size(Enum):
 
 
 UTC = dt.UTC
+NAIVE = dt.datetime(2024, 1, 1, 2)  # noqa: DTZ001 - that is its point
 PLUS_TWO = dt.timezone(dt.timedelta(hours=2))
 SOME_ID = UUID("12345678-1234-5678-1234-567812345678")
 
@@ -160,7 +161,7 @@ class TestStandardLibrary(TableConformance):
             dt.datetime(2024, 1, 1, 2, tzinfo=PLUS_TWO),
             "2024-01-01T00:00:00.000000+00:00",
         ),
-        Sample(dt.datetime, dt.datetime(2024, 1, 1, 2), "2024-01-01T02:00:00.000000"),
+        Sample(dt.datetime, NAIVE, "2024-01-01T02:00:00.000000"),
         Sample(dt.timedelta, dt.timedelta(seconds=1.5), 1.5),
         Sample(Colour, Colour.RED, "red"),
         Sample(Size, Size.BIG, 3),

@@ -1,5 +1,7 @@
 """What is attached to a table besides its rows: indexes, commands."""
 
+# ruff: noqa: ARG002 - defaults take what overriding methods need
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

@@ -229,7 +229,7 @@ def _found(name: str, column: ExistingColumn) -> str:
 
 
 async def _settle(dialect: AnyDialect, tx: Any, action: TableAction, existing: Existing) -> None:
-    """Make columns NOT NULL that are declared so and were nullable for a reason that may be over."""
+    """Make columns NOT NULL whose reason to be nullable may be over."""
     if dialect.adds_not_null == "at once" or action.record is None:
         return
     for column in action.run.layout.columns:

@@ -5,6 +5,8 @@ and the client calls. The kit decides what has to be done, looks clients up, ope
 transactions, cuts rows into chunks, retries, and words errors.
 """
 
+# ruff: noqa: ARG002 - defaults take what overriding methods need
+
 from __future__ import annotations
 
 import logging

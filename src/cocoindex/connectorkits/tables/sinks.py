@@ -59,7 +59,7 @@ async def _attempts(
         )
     except CocoIndexError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - any driver's; its text may hold data
         raise TargetError(f"{what}: {dialect.describe(error)}", error) from None
 
 
@@ -103,7 +103,7 @@ async def _leave_once(
     )
     if warn and outcome == "not ours":
         _log.warning(
-            "%s table %s stays: it was not made by this app. What the app wrote into it is deleted.",
+            "%s table %s stays: it was not made by this app. What the app wrote into it goes.",
             dialect.name,
             run.table,
         )

@@ -1,5 +1,7 @@
 """What can be attached to a SQLite table: indexes and full-text search."""
 
+# ruff: noqa: S608 - names are checked and quoted, values are bound
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -117,11 +119,15 @@ def _full_text_sql(table: str, spec: FullTextSpec) -> list[str]:
     old = ", ".join(f"old.{quote(column)}" for column in spec.columns)
     add = f"INSERT INTO {fts}(rowid, {columns}) VALUES (new.rowid, {new});"
     remove = f"INSERT INTO {fts}({fts}, rowid, {columns}) VALUES ('delete', old.rowid, {old});"
+    options = (
+        columns,
+        f"content={quote_text(table)}",
+        "content_rowid='rowid'",
+        f"tokenize={quote_text(spec.tokenizer)}",
+    )
     bodies = {"insert": add, "delete": remove, "update": f"{remove} {add}"}
     return [
-        f"CREATE VIRTUAL TABLE IF NOT EXISTS {fts} USING fts5({columns}, "
-        f"content={quote_text(table)}, content_rowid='rowid', "
-        f"tokenize={quote_text(spec.tokenizer)})",
+        f"CREATE VIRTUAL TABLE IF NOT EXISTS {fts} USING fts5({', '.join(options)})",
         *(
             f"CREATE TRIGGER IF NOT EXISTS {quote(f'{spec.name}_{event}')} AFTER {event} "
             f"ON {quote(table)} BEGIN {body} END"

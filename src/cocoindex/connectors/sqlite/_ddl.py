@@ -4,6 +4,8 @@ SQLite can add and drop simple columns in place. Everything else is done by buil
 anew beside the old one, copying the rows, and taking its name, with its indexes and triggers.
 """
 
+# ruff: noqa: S608 - names are checked and quoted, values are bound
+
 from __future__ import annotations
 
 import logging

@@ -1,5 +1,7 @@
 """SQLite's statements and client calls."""
 
+# ruff: noqa: S608 - names are checked and quoted, values are bound
+
 from __future__ import annotations
 
 import logging
@@ -16,7 +18,7 @@ from cocoindex.connectorkits.threads import BlockingClient
 from cocoindex.connectors.sqlite import _catalog, _ddl, _vec0
 from cocoindex.connectors.sqlite._attachments import FullText, Indexes
 from cocoindex.connectors.sqlite._drivers import BUSY_CODES, error_code
-from cocoindex.connectors.sqlite._types import encoder_for
+from cocoindex.connectors.sqlite._types import encoder_for, to_real
 from cocoindex.connectors.sqlite.connection import ManagedConnection
 
 __all__ = ["DIALECT", "SqliteDialect"]
@@ -41,7 +43,11 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
         return ManagedConnection
 
     def transaction(
-        self, client: ManagedConnection, _table: tables.Table, *, ddl: bool = False
+        self,
+        client: ManagedConnection,
+        _table: tables.Table,
+        *,
+        ddl: bool = False,  # noqa: ARG002
     ) -> AbstractAsyncContextManager[Tx]:
         """Every transaction is ``BEGIN IMMEDIATE``, so it is alone in any case."""
         return client.transaction_of_task()
@@ -74,7 +80,11 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
     def key_encoder(self, column: Any, name: str, options: RowOptions) -> Encoder:
         """What is stored, as a stable key: two spellings of one value are one key."""
         encode = self.encoder(column, name, options)
-        return tables.key_part if encode is None else lambda value: tables.key_part(encode(value))
+        if encode is None:
+            return tables.key_part
+        if column.encoder is None and encode is not to_real:
+            return encode  # text, integers and bytes can be keys as they are
+        return lambda value: tables.key_part(encode(value))
 
     # --- tracking --------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """What a conformance suite needs to know about a connector, and a world to try it in."""
 
+# ruff: noqa: ARG002 - defaults take what overriding methods need
+
 from __future__ import annotations
 
 import contextlib

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from cocoindex.testing.connectors.adapter import Container, TargetAdapter, World
 
@@ -37,9 +39,15 @@ def by_key(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
     return {(row["id"],): row for row in rows}
 
 
-@pytest.mark.asyncio
 class SuiteBase(ABC):
     """What the suites share: an adapter and a world for each test."""
+
+    def __init_subclass__(cls) -> None:
+        """Mark coroutine tests, so that they run whatever pytest-asyncio's mode is."""
+        super().__init_subclass__()
+        for name, test in vars(cls).items():
+            if name.startswith("test_") and inspect.iscoroutinefunction(test):
+                pytest.mark.asyncio(test)
 
     @abstractmethod
     def adapter_for_test(self, request: pytest.FixtureRequest) -> Any:
@@ -48,7 +56,7 @@ class SuiteBase(ABC):
         ``request.getfixturevalue`` gives the fixtures of the test.
         """
 
-    @pytest.fixture
+    @pytest_asyncio.fixture
     async def adapter(self, request: pytest.FixtureRequest) -> AsyncIterator[TargetAdapter]:
         """The adapter of one test."""
         made = self.adapter_for_test(request)
