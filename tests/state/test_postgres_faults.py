@@ -88,24 +88,20 @@ def test_a_batch_that_arrives_late_is_refused(proxy):
             assert section.scan(b"") == [*RESULT, (b"e", b"4")]
 
 
-def test_an_unreachable_server_ends_a_batch_after_a_while(pg18, proxy, monkeypatch):
-    monkeypatch.setattr(connections, "_PATIENCE", 0.0)
+def test_a_batch_of_unknown_fate_is_not_taken_for_the_next(proxy, monkeypatch):
     with closing(store_at(proxy.url)) as store:
         section = store.section("app")
         with section.acquire_lease():
             section.write([(b"a", b"1")])
             store.flush()
             section.write([(b"a", b"2")])
-            store.connections.run.__kwdefaults__["patience"] = 0.0
-            try:
+            with monkeypatch.context() as patch:
+                patch.setattr(connections, "_PATIENCE", 0.0)
                 proxy.fail(1, "after")
-                with pytest.raises(StoreError, match="Failed to connect to database at 127.0.0.1"):
+                with pytest.raises(StoreError, match="Failed to connect to database at 127"):
                     store.flush()
-            finally:
-                store.connections.run.__kwdefaults__["patience"] = 20.0
             section.reset_failure()
-            # It has arrived, but nobody knew: the next batch must not be taken for it.
-            assert section.get(b"a") == b"2"
+            assert section.get(b"a") == b"2"  # it has arrived, unknown to the store
             section.write([(b"b", b"3")])
             store.flush()
             assert section.scan(b"") == [(b"a", b"2"), (b"b", b"3")]
@@ -234,7 +230,7 @@ def test_processes_that_start_at_once_make_the_tables_once(pg18):
         together.wait()
         try:
             store_at(f"{pg18}?schema=new").close()
-        except BaseException as error:
+        except StoreError as error:
             failures.append(error)
 
     threads = [threading.Thread(target=start) for _ in range(8)]
@@ -255,7 +251,7 @@ def test_the_tables_are_named_as_promised(pg18):
 
 def test_looking_for_a_store_makes_none(pg18):
     assert not store_exists(pg18)
-    with pytest.raises(StoreError, match="there is no state store at postgresql://127.0.0.1"):
+    with pytest.raises(StoreError, match="there is no state store at postgresql://127"):
         open_store(pg18, read_only=True)
     assert not store_exists(pg18)
     store_at(pg18).close()
@@ -335,7 +331,7 @@ def test_many_snapshots_need_many_connections(pg18, monkeypatch):
         open_ones = [section.snapshot() for _ in range(4)]
         for each in open_ones:
             each.__enter__()
-        with pytest.raises(StoreError, match="all 4 connections .* are in use"):
+        with pytest.raises(StoreError, match=r"all 4 connections .* are in use"):
             section.get(b"a")
         for each in open_ones:
             each.__exit__(None, None, None)

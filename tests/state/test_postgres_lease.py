@@ -65,7 +65,7 @@ def test_the_lease_of_another_process_is_refused_naming_app_store_and_pid(holder
 
 
 def urlpassword(url: str) -> str:
-    return url.split(":")[2].split("@")[0]
+    return url.split(":")[2].split("@", maxsplit=1)[0]
 
 
 def test_other_apps_are_free(holder, pg18):

@@ -64,14 +64,14 @@ class Connections:
         self._closed = False
         self.is_abandoned = False
 
-    def run(self, work: Callable[[Connection[Any]], T], *, patience: float = _PATIENCE) -> T:
+    def run(self, work: Callable[[Connection[Any]], T], *, patience: float | None = None) -> T:
         """What ``work`` returns, on some connection.
 
         After a lost connection or a conflict ``work`` is called again, so it has to find out
         whether it has done its work already, if that matters.
 
         Raises:
-            StoreError: it failed for good, or for longer than ``patience`` seconds.
+            StoreError: it failed for good, or for longer than ``patience`` seconds (20 by default).
         """
         return self._persist(lambda: self._once(work), patience)
 
@@ -87,16 +87,16 @@ class Connections:
                 raise
             return connection
 
-        return self._persist(take, _PATIENCE)
+        return self._persist(take, None)
 
     def _once(self, work: Callable[[Connection[Any]], T]) -> T:
         with self.use() as connection:
             return work(connection)
 
-    def _persist(self, attempt: Callable[[], T], patience: float) -> T:
+    def _persist(self, attempt: Callable[[], T], patience: float | None) -> T:
         import psycopg
 
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + (_PATIENCE if patience is None else patience)
         pause = _FIRST_PAUSE
         while True:
             try:

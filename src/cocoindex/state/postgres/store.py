@@ -321,6 +321,9 @@ class _PostgresSection(BufferedSection):
 
     async def flushed(self) -> None:
         await super().flushed()
+        self.check_lease()
+
+    def check_lease(self) -> None:
         self._store.leases.check(self._fence)
 
     def acquire_lease(self, wait_seconds: float = 0.0) -> AbstractContextManager[None]:
