@@ -325,11 +325,20 @@ def _binaries(version: int, directory: Path) -> Path:
     installed = _installed(version)
     user = _user_for_server()
     if user is not None and not _reachable(installed, user):
-        copy = directory / "installation"
-        if not copy.exists():
-            shutil.copytree(installed, copy)
-        return copy / "bin"
+        installed = _copied(installed, directory / "installation")
     return installed / "bin"
+
+
+def _copied(installed: Path, to: Path) -> Path:
+    """A copy of the programs, and of the libraries that the wheel has beside its package."""
+    package = installed.parent
+    libraries = package.parent / f"{package.name}.libs"
+    copy = to / package.name / installed.name
+    if not copy.exists():
+        shutil.copytree(installed, copy)
+        if libraries.exists():
+            shutil.copytree(libraries, to / libraries.name)
+    return copy
 
 
 def _installed(version: int) -> Path:
