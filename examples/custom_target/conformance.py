@@ -64,6 +64,8 @@ class MemoryAdapter(TargetAdapter):
 
 
 class TestMemoryTarget(RowConformance, FaultConformance, RefusalConformance):
+    names_the_row = False
+
     def adapter_for_test(self, request: pytest.FixtureRequest) -> MemoryAdapter:
         return MemoryAdapter()
 

@@ -28,6 +28,8 @@ def tutorial() -> Any:
 
 
 class TestTutorial(RowConformance, FaultConformance, RefusalConformance):
+    names_the_row = False
+
     @pytest.fixture(autouse=True)
     def _module(self, tutorial: Any) -> None:
         self.tutorial = tutorial

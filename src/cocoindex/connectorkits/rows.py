@@ -144,7 +144,10 @@ class RowCodec:
         extract = self._extractors.get(type(row))
         if extract is None:
             extract = self._extractors[type(row)] = self._extractor(row)
-        values = extract(row)
+        try:
+            values = extract(row)
+        except AttributeError:
+            raise self._no_attribute(row) from None
         try:
             if self._one_key is not None:
                 i, encode = self._one_key
@@ -158,14 +161,15 @@ class RowCodec:
             fields = tuple(
                 [
                     value if value is None else encode(value)
-                    for encode, value in zip(self._encoders, values, strict=True)
+                    for encode, value in zip(self._encoders, values)  # noqa: B905 - as long
                 ]
             )
         except ENCODER_ERRORS:
             self._explain(values)
             raise
-        if self._required and any(fields[i] is None for i in self._required):
-            self._explain(values)
+        for i in self._required:
+            if fields[i] is None:
+                self._explain(values)
         return key, fields
 
     def _explain(self, values: Sequence[Any]) -> None:
@@ -215,20 +219,14 @@ class RowCodec:
                 f"not {type(row).__name__}"
             )
         get = attrgetter(*names)
-        one = len(names) == 1
+        return get if len(names) > 1 else lambda row: (get(row),)
 
-        def extract(row: Any) -> Sequence[Any]:
-            try:
-                values = get(row)
-            except AttributeError:
-                missing = [name for name in names if not hasattr(row, name)]
-                raise UsageTypeError(
-                    f"{self.title} table {self.table}: {type(row).__name__} has no attribute "
-                    f"{', '.join(missing)}"
-                ) from None
-            return (values,) if one else values
-
-        return extract
+    def _no_attribute(self, row: Any) -> UsageTypeError:
+        missing = [field.name for field in self.fields if not hasattr(row, field.name)]
+        return UsageTypeError(
+            f"{self.title} table {self.table}: {type(row).__name__} has no attribute "
+            f"{', '.join(missing)}"
+        )
 
     def _mapping_extractor(self, names: list[str]) -> Callable[[Any], Sequence[Any]]:
         get = itemgetter(*names)

@@ -88,6 +88,12 @@ class Dialect(ABC, Generic[ClientT, TxT]):
         credentials, or a statement with values in it.
         """
 
+    def blames_row(self, error: BaseException) -> bool:
+        """Whether an error is about the data of a row, such as a violated constraint; then the
+        kit looks for the row. Every other error is about all of them.
+        """
+        return False
+
     # --- values ----------------------------------------------------------------------------
 
     def encoder(self, column: Any, name: str, options: RowOptions) -> Encoder | None:

@@ -145,7 +145,6 @@ class RowSink:
 
     async def _write(self, client: Any, run: TableRun, actions: list[RowAction]) -> None:
         dialect = self.dialect
-        # A table that lacks its other columns' names can only be asked to delete.
         parts = chunks(
             sorted(actions, key=_deletes_last),
             rows=dialect.max_rows,
@@ -157,16 +156,16 @@ class RowSink:
 
     async def _write_chunk(self, client: Any, run: TableRun, part: list[RowAction]) -> None:
         dialect = self.dialect
-        upserts = [action for action in part if action.fields is not None]
-        deletes = [action.key for action in part if action.fields is None]
-
-        async def attempt() -> None:
-            async with dialect.transaction(client, self.table) as tx:
-                await dialect.write(tx, run.layout, upserts, deletes)
-
-        doing = f"writing {len(upserts)} and deleting {len(deletes)} rows ({_span(part)})"
+        doing = _counted(part)
         started = time.perf_counter()
-        await _attempts(dialect, self.table, doing, attempt)
+        try:
+            await _attempts(
+                dialect, self.table, doing, lambda: self._transaction(client, run, part)
+            )
+        except TargetError as error:
+            if error.orig is None or not dialect.blames_row(error.orig):
+                raise
+            raise await self._naming_the_row(client, run, part, error) from None
         _log.debug(
             "%s table %s: %s took %.3f s",
             dialect.name,
@@ -175,14 +174,61 @@ class RowSink:
             time.perf_counter() - started,
         )
 
+    async def _transaction(self, client: Any, run: TableRun, part: Sequence[RowAction]) -> None:
+        upserts = [action for action in part if action.fields is not None]
+        deletes = [action.key for action in part if action.fields is None]
+        async with self.dialect.transaction(client, self.table) as tx:
+            await self.dialect.write(tx, run.layout, upserts, deletes)
+
+    async def _naming_the_row(
+        self, client: Any, run: TableRun, part: list[RowAction], error: TargetError
+    ) -> TargetError:
+        """The same error, with the key of the first row that is at fault by itself."""
+        found = await self._first_refused(client, run, part)
+        if found is None:
+            return error
+        what = f"{self.dialect.name} table {self.table}: {_counted(part)}"
+        assert error.orig is not None
+        return TargetError(
+            f"{what}: row {key_text(found.key)}: {self.dialect.describe(error.orig)}", error.orig
+        )
+
+    async def _first_refused(
+        self, client: Any, run: TableRun, part: list[RowAction]
+    ) -> RowAction | None:
+        """By halving, in transactions that are rolled back; ``None`` if no row alone is."""
+        if len(part) == 1:
+            return part[0]
+        middle = len(part) // 2
+        for half in (part[:middle], part[middle:]):
+            if not await self._would_fit(client, run, half):
+                return await self._first_refused(client, run, half)
+        return None
+
+    async def _would_fit(self, client: Any, run: TableRun, part: list[RowAction]) -> bool:
+        upserts = [action for action in part if action.fields is not None]
+        deletes = [action.key for action in part if action.fields is None]
+        try:
+            async with self.dialect.transaction(client, self.table) as tx:
+                await self.dialect.write(tx, run.layout, upserts, deletes)
+                raise _Undo  # noqa: TRY301 - ends the transaction
+        except _Undo:
+            return True
+        except Exception as error:  # noqa: BLE001 - of any driver
+            return not self.dialect.blames_row(error)
+
+
+class _Undo(Exception):
+    """Rolls a transaction back that was only tried."""
+
+
+def _counted(part: Sequence[RowAction]) -> str:
+    upserts = sum(action.fields is not None for action in part)
+    return f"writing {upserts} and deleting {len(part) - upserts} rows"
+
 
 def _deletes_last(action: RowAction) -> bool:
     return action.fields is None
-
-
-def _span(part: list[RowAction]) -> str:
-    first = f"row {key_text(part[0].key)}"
-    return first if len(part) == 1 else f"{first} and others"
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,22 @@
 """Statements that write, delete and read rows.
 
-Many rows, or rows with vectors, go through a temporary table that a binary COPY fills. Few rows
-go as one array of texts per column, in one statement.
+Many rows, or rows with vectors, go through a temporary table that a binary COPY fills; if they
+are probably all new, the COPY is first tried on the table itself. Few rows go as one array of
+texts per column, in one statement.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+import asyncpg
+
 from cocoindex.connectorkits.identifiers import quote
 from cocoindex.connectorkits.rows import size_of
-from cocoindex.connectorkits.tables import Key, Layout, LayoutColumn, RowAction
+from cocoindex.connectorkits.tables import Key, Layout, LayoutColumn, RowAction, Table
 from cocoindex.connectors.postgres._catalog import qualified
 from cocoindex.connectors.postgres._literals import literal
 from cocoindex.connectors.postgres._vectors import VECTOR_TYPES, decoder
@@ -28,7 +31,47 @@ STAGED_ROWS: Final = 500
 STAGED_BYTES: Final = 1 << 20
 """The same, for few rows that are large."""
 
-_STAGE: Final = "pg_temp._cocoindex_stage"
+_STAGE: Final = Table("", ("pg_temp", "_cocoindex_stage"))
+
+_SAME_BINARY: Final[Mapping[str, tuple[str, ...]]] = {
+    "boolean": ("bool",),
+    "smallint": ("int2",),
+    "integer": ("int4",),
+    "bigint": ("int8",),
+    "real": ("float4",),
+    "double precision": ("float8",),
+    "text": ("text", "varchar"),
+    "bpchar": ("bpchar",),
+    "bytea": ("bytea",),
+    "uuid": ("uuid",),
+    "json": ("json",),
+    "jsonb": ("jsonb",),
+    "date": ("date",),
+    "time": ("time",),
+    "time with time zone": ("timetz",),
+    "timestamp": ("timestamp",),
+    "timestamp with time zone": ("timestamptz",),
+    "interval": ("interval",),
+    "vector": ("vector",),
+    "halfvec": ("halfvec",),
+    "sparsevec": ("sparsevec",),
+    "bit varying": ("bit", "varbit"),
+}
+"""The types, by their names in the catalog, that are read from the same bytes as a staging type.
+What stands in the catalog decides: a table may have been changed behind our back."""
+
+_TYPES: Final = """
+SELECT array_agg(t.typname ORDER BY array_position($2::text[], a.attname::text))
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = to_regclass($1) AND a.attname = ANY($2::text[]) AND NOT a.attisdropped
+HAVING count(*) = cardinality($2::text[])
+"""
+
+_NOT_BY_COPY: Final = (
+    asyncpg.UniqueViolationError,  # a row is there after all
+    asyncpg.FeatureNotSupportedError,  # row-level security
+    asyncpg.WrongObjectTypeError,  # a view
+)
 _BLOCK_BYTES: Final = 1 << 18
 
 _COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -44,6 +87,7 @@ class RowStatements:
         self._wires = [wire_for(column.type) for column in layout.columns]
         self._texts_only = not any(wire.is_binary for wire in self._wires)
         self._key = [wire_for(column.type).key_type for column in layout.key_columns]
+        self._takes_copy = all(wire.cast is None for wire in self._wires)
 
     @staticmethod
     @lru_cache(256)
@@ -60,8 +104,28 @@ class RowStatements:
         few = len(rows) < STAGED_ROWS and self._texts_only
         if few and sum(map(size_of, rows)) < STAGED_BYTES:
             await self._upsert_arrays(connection, rows)
-        else:
+            return
+        are_new = self._takes_copy and all(action.fresh for action in actions)
+        if not (are_new and await self._insert_new(connection, rows)):
             await self._upsert_staged(connection, rows)
+
+    async def _insert_new(self, connection: Any, rows: Sequence[Fields]) -> bool:
+        """Copy rows into the table itself. False, and nothing written, where that can't be."""
+        names = list(self._layout.names)
+        types = await connection.fetchval(_TYPES, self._table, names)
+        self._takes_copy = types is not None and all(
+            actual in _SAME_BINARY[wire.stage]
+            for actual, wire in zip(types, self._wires, strict=True)
+        )
+        if not self._takes_copy:
+            return False
+        try:
+            async with connection.transaction():
+                await self._copy(connection, self._layout.table, rows, columns=names)
+        except _NOT_BY_COPY:
+            self._takes_copy = False  # once is enough: what was copied in vain takes space
+            return False
+        return True
 
     async def _upsert_arrays(self, connection: Any, rows: Sequence[Fields]) -> None:
         columns = [
@@ -72,12 +136,20 @@ class RowStatements:
 
     async def _upsert_staged(self, connection: Any, rows: Sequence[Fields]) -> None:
         definitions = ", ".join(f"c{i} {wire.stage}" for i, wire in enumerate(self._wires))
-        stage = _STAGE.partition(".")[2]
-        await connection.execute(f"CREATE TEMP TABLE {stage} ({definitions}) ON COMMIT DROP")
-        await connection.copy_to_table(
-            stage, schema_name="pg_temp", source=self._blocks(rows), format="binary"
-        )
+        await connection.execute(f"CREATE TEMP TABLE {_STAGE.name} ({definitions}) ON COMMIT DROP")
+        await self._copy(connection, _STAGE, rows)
         await connection.execute(self._insert(self._from_stage()))
+
+    async def _copy(
+        self, connection: Any, table: Table, rows: Sequence[Fields], **options: Any
+    ) -> None:
+        await connection.copy_to_table(
+            table.name,
+            schema_name=table.path[0],
+            source=self._blocks(rows),
+            format="binary",
+            **options,
+        )
 
     def _insert(self, source: str) -> str:
         names = ", ".join(quote(name) for name in self._layout.names)
@@ -95,7 +167,7 @@ class RowStatements:
             f"c{i}" if wire.cast is None else f"c{i}::{wire.cast}"
             for i, wire in enumerate(self._wires)
         )
-        return f"SELECT {selected} FROM {_STAGE}"  # noqa: S608 - column types are declared
+        return f"SELECT {selected} FROM {qualified(_STAGE)}"  # noqa: S608 - column types are declared
 
     def _from_arrays(self) -> str:
         selected = ", ".join(f"c{i}::{wire.key_type}" for i, wire in enumerate(self._wires))

@@ -17,7 +17,7 @@ from cocoindex.connectorkits.rows import RowOptions
 from cocoindex.connectorkits.threads import BlockingClient
 from cocoindex.connectors.sqlite import _catalog, _ddl, _vec0
 from cocoindex.connectors.sqlite._attachments import FullText, Indexes
-from cocoindex.connectors.sqlite._drivers import BUSY_CODES, error_code
+from cocoindex.connectors.sqlite._drivers import BUSY_CODES, ROW_CODES, error_code
 from cocoindex.connectors.sqlite._types import encoder_for, to_real
 from cocoindex.connectors.sqlite.connection import ManagedConnection
 
@@ -55,6 +55,10 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
     def is_transient(self, error: BaseException) -> bool:
         """Locks of other connections pass."""
         return error_code(error) in BUSY_CODES
+
+    def blames_row(self, error: BaseException) -> bool:
+        """Constraints, types in strict tables, and values that are too big."""
+        return error_code(error) in ROW_CODES
 
     def describe(self, error: BaseException) -> str:
         """SQLite's messages name constraints, tables and columns, and quote no values."""

@@ -10,12 +10,15 @@ from typing import Any, Final, Literal, NamedTuple
 
 from cocoindex.errors import UsageError, UsageValueError
 
-__all__ = ["BUSY_CODES", "Driver", "DriverName", "choose", "error_code", "vec_path"]
+__all__ = ["BUSY_CODES", "ROW_CODES", "Driver", "DriverName", "choose", "error_code", "vec_path"]
 
 DriverName = Literal["auto", "sqlite3", "pysqlite3", "apsw"]
 
 BUSY_CODES: Final = (5, 6)
 """SQLITE_BUSY and SQLITE_LOCKED."""
+
+ROW_CODES: Final = (18, 19, 20)
+"""SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH."""
 
 _INSTALL: Final = "Please install cocoindex[sqlite]."
 
@@ -143,5 +146,7 @@ def error_code(error: BaseException) -> int | None:
         code = getattr(error, "result", None)  # apsw
     if isinstance(code, int):
         return code & 0xFF
-    text = str(error)  # pysqlite3 has no codes
-    return 5 if "is locked" in text and type(error).__name__ == "OperationalError" else None
+    if type(error).__name__ == "IntegrityError":  # pysqlite3 has no codes
+        return 19
+    locked = "is locked" in str(error) and type(error).__name__ == "OperationalError"
+    return 5 if locked else None
