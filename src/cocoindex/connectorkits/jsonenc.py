@@ -54,7 +54,7 @@ def dumps(value: Any, *, nan_as_null: bool = False) -> str:
 
 def plain(value: Any, *, nan_as_null: bool = False) -> Any:
     """``value`` made of dict, list, str, int, float, bool and None. Raises as :func:`dumps`."""
-    return _plain(value, _Place("", None, nan_as_null, 0))
+    return _plain(value, _Place("$", None, nan_as_null, 0))
 
 
 class _Place(NamedTuple):
@@ -71,8 +71,7 @@ class _Place(NamedTuple):
         return _Place(step, self, self.nan_as_null, self.depth + 1)
 
     def __str__(self) -> str:
-        outer = "" if self.outer is None else str(self.outer)
-        return f"{outer}{self.step}" or "the value itself"
+        return self.step if self.outer is None else f"{self.outer}{self.step}"
 
 
 _SAME: Final = frozenset((str, int, bool, type(None)))

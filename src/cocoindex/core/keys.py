@@ -138,6 +138,11 @@ def normalize_key(key: Any) -> StableKey:
     """
     if type(key) is str:
         return key
+    if type(key) is tuple and len(key) == 1:  # as rows of tables mostly have it
+        item = key[0]
+        if type(item) is str or (type(item) is int and INT_MIN <= item <= INT_MAX):
+            plain: StableKey = key
+            return plain
     return _normalize(key, key, 0)
 
 
@@ -242,6 +247,10 @@ def _encode_int(value: int) -> bytes:
 
 def _encode_tuple(key: Iterable[Any]) -> bytes:
     try:
+        if type(key) is tuple and len(key) == 1:  # as rows of tables mostly have it
+            item = key[0]
+            if type(item) is int or type(item) is str:
+                return b"3%b\0" % encode_key(item)
         return _encode_nested(key, 1)
     except (UsageTypeError, InvalidKeyError):
         normalize_key(key)  # raises the same error, naming the whole key

@@ -63,6 +63,9 @@ class PostgresDialect(tables.Dialect[Any, Any]):
     def describe(self, error: BaseException) -> str:
         return _errors.describe(error)
 
+    def blames_row(self, error: BaseException) -> bool:
+        return _errors.blames_row(error)
+
     # --- values ----------------------------------------------------------------------------
 
     def encoder(self, column: Any, name: str, options: RowOptions) -> Encoder:

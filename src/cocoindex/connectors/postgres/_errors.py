@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
-__all__ = ["describe", "is_transient"]
+__all__ = ["blames_row", "describe", "is_transient"]
 
 _TRANSIENT: Final = (
     OSError,  # connection refused or reset; timeouts
@@ -20,7 +20,8 @@ _TRANSIENT: Final = (
     asyncpg.CannotConnectNowError,
 )
 
-_WITH_DATA: Final = ("21", "22", "23", "P0", "XX")
+_OF_ROWS: Final = ("21", "22", "23")
+_WITH_DATA: Final = (*_OF_ROWS, "P0", "XX")
 """Classes of errors whose texts quote what was in a row."""
 
 _LOWER_TO_UPPER: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -42,6 +43,11 @@ _BROKEN: Final = (
     "cannot perform operation: connection is closed",
     "the underlying connection is closed",
 )
+
+
+def blames_row(error: BaseException) -> bool:
+    """Whether the error is about the values of some row, so that the others may be fine."""
+    return (getattr(error, "sqlstate", None) or "").startswith(_OF_ROWS)
 
 
 def describe(error: BaseException) -> str:

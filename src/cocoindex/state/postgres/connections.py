@@ -211,7 +211,7 @@ class Connections:
         where = f"the state store at {self.location}"
         state = error.sqlstate
         reason = self.location.without_secrets(error.diag.message_primary or str(error).strip())
-        if state is None or state.startswith(("08", "28", "3D", "57P")):
+        if _is_connection_error(error):
             return StoreError(f"Failed to connect to database at {self.location.host}: {reason}")
         if state == _DISK_FULL:
             return StoreFullError(
@@ -252,9 +252,16 @@ def load_driver() -> Any:
 
 def _may_help(error: Error) -> bool:
     """Whether trying again, on another connection, may help."""
+    state = error.sqlstate
+    if state is None:
+        return _is_connection_error(error)
+    return state.startswith(_LOST) or state in _CONFLICT
+
+
+def _is_connection_error(error: Error) -> bool:
     import psycopg
 
     state = error.sqlstate
     if state is None:
         return isinstance(error, psycopg.OperationalError)
-    return state.startswith(_LOST) or state in _CONFLICT
+    return state.startswith(("08", "28", "3D", "57P"))

@@ -32,7 +32,7 @@ class PostgresLocation:
         max_connections: limit of connections that are open at a time.
     """
 
-    url: str
+    url: str = field(repr=False)  # there are more secrets among libpq's parameters
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     schema: str | None = None

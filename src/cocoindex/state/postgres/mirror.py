@@ -59,7 +59,7 @@ class Mirror:
     def commit(self, changes: Rows) -> None:
         """Follow a commit of ``changes``, whose keys are not stored ones."""
         if not self.is_loaded:
-            self._rows, self._end = Rows(), b""  # what was read before an error has changed
+            self._forget()  # what was read before an error has changed
             return
         if changes.cleared:
             self._rows, self._end = Rows(), None
@@ -69,7 +69,21 @@ class Mirror:
             else:
                 self._hold(*stored_row(key, value))
         if len(self._rows.rows) > 2 * self._limits.keys:
-            self._rows, self._end = Rows(), b""
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Drop deleted keys; all of them, if too many are left."""
+        fresh = Rows()
+        fresh.rows = {key: value for key, value in self._rows.rows.items() if value is not None}
+        fresh.size = self._rows.size
+        if len(fresh.rows) > self._limits.keys:
+            self._forget()
+        else:
+            self._rows = fresh
+
+    def _forget(self) -> None:
+        self._end = b""  # first: somebody may be in get()
+        self._rows = Rows()
 
     def _hold(self, key: bytes, value: bytes | None) -> None:
         if not self._knows(key) and self.is_loaded:
@@ -85,7 +99,7 @@ class Mirror:
         held = self._rows.rows.get(key)
         if held is not None:
             self._rows.rows[key] = None
-            self._rows.size -= len(held)
+            self._rows.size -= len(held) + len(key) + _OVERHEAD
 
     def _knows(self, key: bytes) -> bool:
         return self._end is None or key < self._end

@@ -26,13 +26,22 @@ def _started(pid: int) -> str | None:
     """When ``pid`` started, in ticks since boot; ``None`` if it is not running."""
     try:
         text = (_PROC / str(pid) / "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
     except OSError:
-        return _UNKNOWN
+        return _UNKNOWN if _exists(pid) else None
     # The second field is the program's name, which may contain anything.
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else fields[19]
+
+
+def _exists(pid: int) -> bool:
+    """Also if the processes of other users are hidden from this one."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def identity() -> str:

@@ -33,7 +33,8 @@ _CHUNK_BYTES = 1 << 25
 _CHUNK_ROWS = 50_000
 """Bounds of one statement. A larger batch takes several of them, in one transaction."""
 
-_NOT_NULL = "23502"
+_LONGEST = 1_000_000_000
+"""Bytes of a value: a message to the server holds a little more."""
 
 
 class PostgresStore(BufferedStore):
@@ -233,6 +234,8 @@ def _chunks(rows: Rows) -> Iterator[dict[str, Any]]:
             size += len(key)
         else:
             stored, content = stored_row(key, value)
+            if len(content) > _LONGEST:
+                raise StoreError(f"a value of {len(content)} bytes is too long for Postgres")
             keys.append(stored)
             values.append(content)
             size += len(stored) + len(content)
