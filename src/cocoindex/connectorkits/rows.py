@@ -183,14 +183,16 @@ class RowCodec:
                 raise UsageValueError(
                     f"{self.title} primary key column {self.fields[i].name!r} cannot be None "
                     f"(table {self.table})"
-                )
+                ) from None
             parts.append(self._tried(encode, i, values[i], ""))
         where = f", row {key_text(tuple(parts))}"
         for i, encode in enumerate(self._encoders):
             if values[i] is not None:
                 self._tried(encode, i, values[i], where)
             elif not self.fields[i].nullable:
-                raise UsageValueError(f"{self._place(i)}{where}: None, but the column is NOT NULL")
+                raise UsageValueError(
+                    f"{self._place(i)}{where}: None, but the column is NOT NULL"
+                ) from None
 
     def _tried(self, encode: Encoder, i: int, value: Any, where: str) -> Any:
         try:
@@ -250,7 +252,7 @@ class RowCodec:
                 raise UsageValueError(
                     f"{self.title} row is missing primary key column {names[i]!r} "
                     f"(table {self.table})"
-                )
+                ) from None
         extra = row.keys() - names
         if extra:
             self._extra_keys(extra)
@@ -320,7 +322,9 @@ def _decimal_text(value: Decimal) -> str:
     """Equal numbers have equal text, as they are one key in a database."""
     if not value.is_finite():
         raise UsageValueError("NaN or an infinity can't be part of a primary key")
-    text = f"{value.normalize():f}"
+    text = f"{value:f}"  # exact, whatever the context's precision is
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
     return "0" if text in ("-0", "0") else text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +28,15 @@ def encoder(schema: VectorSchema, pack: Pack | None = None) -> Callable[[Any], A
     dtype, size = schema.dtype, schema.size
     is_float = dtype.kind == "f"
     make = little_endian if pack is None else pack
-    array_type = np.ndarray
+    array_type, isfinite = np.ndarray, np.isfinite
 
     def encode(value: Any) -> Any:
         if type(value) is not array_type or value.dtype != dtype:
             value = _as_array(value, dtype)
         if value.shape != (size,):
             raise UsageValueError(_wrong_shape(value.shape, size))
-        # The sum of squares is finite unless an element is not, or it overflows: then look.
-        if is_float and not math.isfinite(value.dot(value)) and not np.isfinite(value).all():
+        # Looking for a false byte takes half as long as `.all()`.
+        if is_float and b"\0" in isfinite(value).tobytes():
             raise UsageValueError("a vector must not hold NaN or infinities")
         return make(value)
 

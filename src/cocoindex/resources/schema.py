@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import cocoindex as coco
 from cocoindex.errors import UsageTypeError, UsageValueError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    DType: TypeAlias = np.dtype[Any]
+else:
+    DType = Any  # schemas are read back by their annotations, and NumPy is loaded when needed
 
 __all__ = [
     "MultiVectorSchema",
@@ -32,7 +36,7 @@ class VectorSchema:
         ValueError: ``size`` is below 1, or ``dtype`` holds no numbers.
     """
 
-    dtype: np.dtype[Any]
+    dtype: DType
     size: int
 
     def __init__(self, dtype: Any = None, size: int | None = None) -> None:
@@ -52,7 +56,7 @@ class VectorSchema:
         return (self.dtype.str, self.size)
 
 
-def _number_type(dtype: Any) -> np.dtype[Any]:
+def _number_type(dtype: Any) -> DType:
     import numpy as np
 
     try:
