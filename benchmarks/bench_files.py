@@ -1,4 +1,4 @@
-"""The part of `make bench` that goes through a connector; see `python -m benchmarks --help`."""
+"""The part of `make bench` that goes through connectors; see `python -m benchmarks --help`."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
 from benchmarks.__main__ import main  # noqa: E402 - found through the line above
 
 if __name__ == "__main__":
-    main(("files",))
+    main(("files", "tables"))

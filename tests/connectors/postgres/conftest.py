@@ -35,12 +35,17 @@ class World:
         """How many connections the last update has opened."""
 
     async def update(
-        self, main: Main, *, url: str | None = None, pool_size: int = 1, **options: Any
+        self,
+        main: Main,
+        *,
+        url: str | None = None,
+        pool_options: dict[str, Any] | None = None,
+        **options: Any,
     ) -> None:
         self.statements.clear()
         self.connections = 0
         environment = coco.Environment(coco.Settings(db_path=self.store))
-        pool = self._pool(url or self.url, pool_size)
+        pool = self._pool(url or self.url, **(pool_options or {}))
         try:
             environment.context_provider.provide(DB, await pool)
             app = coco.App(coco.AppConfig("test", environment=environment), main)
@@ -127,12 +132,12 @@ class World:
     async def drop(self, main: Main) -> None:
         await self.update(main, drop=True)
 
-    def _pool(self, url: str, size: int) -> Any:
+    def _pool(self, url: str, **options: Any) -> Any:
         async def listen(connection: Any) -> None:
             self.connections += 1
             connection.add_query_logger(lambda record: self.statements.append(record.query))
 
-        return asyncpg.create_pool(url, min_size=0, max_size=size, init=listen)
+        return asyncpg.create_pool(url, min_size=0, max_size=1, init=listen, **options)
 
     async def execute(self, sql: str, *arguments: Any) -> None:
         async with self.connected() as connection:

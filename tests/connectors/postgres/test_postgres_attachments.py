@@ -61,7 +61,9 @@ async def test_a_vector_index_is_built_as_declared(any_world, options, expected)
 
 
 async def test_an_index_is_built_after_the_rows(world):
-    await world.update(world.table(ROWS, Doc, attach=vector_index(method="hnsw")))
+    await world.update(world.table(ROWS, Doc))
+    rows = [dataclasses.replace(row, title="new") for row in ROWS]
+    await world.update(world.table(rows, Doc, attach=vector_index(method="hnsw")))
     order = [s.split()[0:2] for s in world.statements if s.startswith(("INSERT", "CREATE INDEX"))]
     assert order == [["INSERT", "INTO"], ["CREATE", "INDEX"]]
 
@@ -134,11 +136,8 @@ async def test_columns_of_half_precision_and_bits_have_operators_of_their_own(wo
 
 
 def vectors(size):
-    Row = dataclasses.make_dataclass(
-        "Row",
-        [("id", int), ("emb", Annotated[NDArray[np.float32], VectorSchema(size)]), ("t", str)],
-    )
-    return Row
+    kind = Annotated[NDArray[np.float32], VectorSchema(size)]
+    return dataclasses.make_dataclass("Row", [("id", int), ("emb", kind), ("t", str)])
 
 
 @pytest.mark.parametrize(
@@ -190,15 +189,20 @@ async def test_ordinary_indexes(world):
 
 
 async def test_a_unique_value_may_move_to_another_row(world):
-    unique = lambda target: target.declare_index(columns=["title"], unique=True)
+    def unique(target):
+        target.declare_index(columns=["title"], unique=True)
+
     await world.update(world.table(ROWS, Doc, attach=unique))
     moved = [dataclasses.replace(ROWS[0], id=100), *ROWS[1:]]
     await world.update(world.table(moved, Doc, attach=unique))
     assert await world.value("SELECT id FROM docs WHERE title = 'title 1'") == 100
 
 
+def search(target):
+    target.declare_fts_index(column="title")
+
+
 async def test_a_full_text_index_can_be_searched(world):
-    search = lambda target: target.declare_fts_index(column="title")
     rows = [dataclasses.replace(row, title=f"{row.id} running dogs") for row in ROWS[:3]]
     await world.update(world.table(rows, Doc, attach=search))
     query = "SELECT count(*) FROM docs WHERE title__fts @@ plainto_tsquery('english', 'dog run')"
@@ -211,7 +215,6 @@ async def test_a_full_text_index_can_be_searched(world):
 
 
 async def test_a_searched_column_can_change_its_type(world):
-    search = lambda target: target.declare_fts_index(column="title")
     Short = dataclasses.make_dataclass(
         "Short", [("id", int), ("title", Annotated[str, PgType("varchar(20)")])]
     )

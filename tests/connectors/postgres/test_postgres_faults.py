@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import re
 from typing import Annotated
 
 import asyncpg
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cocoindex.connectors.postgres._rows import RowStatements
 from cocoindex.errors import TargetError, TransientError
 from cocoindex.resources.schema import VectorSchema
 
@@ -54,6 +56,7 @@ def _retries_do_not_wait(monkeypatch):
 
 async def history(world, **options):
     """Make, fill and index a table; change its columns and rows."""
+    RowStatements.of.cache_clear()  # what was found out about the table
     first = [Doc(i, f"title {i}", vector(i)) for i in range(8)]
     await world.update(world.table(first, Doc, attach=with_index), **options)
     second = [Wider(i, f"title {i}", vector(i), f"note {i}") for i in range(4, 12)]
@@ -84,8 +87,7 @@ async def test_a_server_that_restarts_in_the_middle_is_waited_for(world_at):
         restarted = []
 
         def restart_before_writing(rows):
-            for row in rows:
-                yield row
+            yield from rows
             restarted.append(server.restart(immediately=True))
 
         rows = [Plain(i, i) for i in range(1000)]
@@ -97,9 +99,9 @@ async def test_a_server_that_restarts_in_the_middle_is_waited_for(world_at):
 
 async def test_a_row_that_the_table_refuses_fails_its_component_only(world):
     await world.execute(
-        "CREATE TABLE docs (id bigint PRIMARY KEY, n bigint NOT NULL CHECK (n <> 13131))"
+        "CREATE TABLE docs (id bigint PRIMARY KEY, n bigint NOT NULL CHECK (n <> 26262))"
     )
-    rows = [Plain(i, i) for i in range(40_000)]
+    rows = [Plain(i, i * 2) for i in range(40_000)]
     seen = []
     main = world.in_parts(rows, Plain, size=100, failures=seen)
     await world.update(main)
@@ -107,9 +109,8 @@ async def test_a_row_that_the_table_refuses_fails_its_component_only(world):
     assert await world.value("SELECT count(*) FROM docs WHERE id / 100 = 131") == 0
     (failure,) = seen
     assert isinstance(failure, TargetError)
-    assert "docs_n_check" in str(failure)
-    assert "docs" in str(failure)
-    assert "13131" not in str(failure).replace("row 13100", "")
+    assert re.search(r"table docs.*row 13131.*docs_n_check", str(failure))
+    assert "26262" not in str(failure)
 
 
 async def test_the_next_run_repairs_what_failed(world):

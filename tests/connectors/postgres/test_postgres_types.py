@@ -22,6 +22,7 @@ from cocoindex.connectors.postgres import ColumnDef, PgType, TableSchema
 from cocoindex.resources.schema import VectorSchema
 
 BERLIN = dt.timezone(dt.timedelta(hours=2))
+NOON = dt.datetime(2024, 1, 1, 12)  # noqa: DTZ001 - what is read in some zone
 
 
 class Color(enum.Enum):
@@ -106,7 +107,7 @@ CASES = [
     Case(
         Annotated[dt.datetime, PgType("timestamp(3) without time zone")],
         "timestamp(3) without time zone",
-        dt.datetime(2024, 1, 2, 3, 4, 5, 6000),
+        NOON.replace(microsecond=6000),
     ),
     Case(Annotated[int, PgType("int4")], "integer", 5),
     Case(Annotated[str, PgType("macaddr")], "macaddr", "08:00:2b:01:02:03"),
@@ -234,7 +235,7 @@ UNFIT = [
     (str, "\ud800", ValueError),
     (bytes, "text", TypeError),
     (uuid.UUID, "no uuid", ValueError),
-    (dt.date, dt.datetime(2024, 1, 1), TypeError),
+    (dt.date, NOON, TypeError),
     (dt.datetime, dt.date(2024, 1, 1), TypeError),
     (dt.timedelta, 5, TypeError),
     (Decimal, Decimal("1E+200000"), ValueError),
@@ -432,18 +433,18 @@ async def test_an_array_needs_a_vector_schema():
     [
         (dt.UTC, dt.datetime(2024, 1, 1, 12, tzinfo=dt.UTC)),
         (BERLIN, dt.datetime(2024, 1, 1, 10, tzinfo=dt.UTC)),
-        ("local", dt.datetime(2024, 1, 1, 12).astimezone()),
+        ("local", NOON.astimezone()),
     ],
 )
 async def test_datetimes_without_zone_are_read_in_the_zone_given(world, zone, expected):
     Row = dataclasses.make_dataclass("Row", [("id", int), ("at", dt.datetime)])
-    await world.update(world.table([Row(1, dt.datetime(2024, 1, 1, 12))], Row, naive_tz=zone))
+    await world.update(world.table([Row(1, NOON)], Row, naive_tz=zone))
     assert await world.value("SELECT at FROM docs") == expected
 
 
 async def test_datetimes_without_zone_are_local_with_a_warning_or_refused(world, caplog):
     Row = dataclasses.make_dataclass("Row", [("id", int), ("at", dt.datetime)])
-    rows = [Row(i, dt.datetime(2024, 1, 1, 12)) for i in range(3)]
+    rows = [Row(i, NOON) for i in range(3)]
     with caplog.at_level(logging.WARNING):
         await world.update(world.table(rows, Row))
     assert caplog.text.count("naive_tz") == 1
