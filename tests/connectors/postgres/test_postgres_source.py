@@ -358,3 +358,31 @@ async def test_create_pool_is_deprecated(pg):
         pool = await postgres.create_pool(pg, min_size=1, max_size=1)
     assert await pool.fetchval("SELECT 1") == 1
     await pool.close()
+
+
+@pytest.mark.parametrize("snapshot", [True, False])
+async def test_a_connection_lost_while_reading_is_an_error_or_not_noticed(
+    world, proxy, snapshot, monkeypatch
+):
+    """Never fewer rows: before the first row it is tried again, and so is every page."""
+    from cocoindex.connectorkits.retry import retrying
+
+    monkeypatch.setitem(retrying.__kwdefaults__, "backoff", lambda: lambda _attempt: 0.0)
+    await world.execute("CREATE TABLE items (id int PRIMARY KEY)")
+    await world.execute("INSERT INTO items SELECT generate_series(1, 50)")
+
+    async def read():
+        async with asyncpg.create_pool(proxy.url, min_size=0, max_size=1) as pool:
+            source = PgTableSource(pool, table_name="items", prefetch=20, snapshot=snapshot)
+            proxy.requests = 0
+            return [key for key, _ in await everything(source)]
+
+    assert await read() == list(range(1, 51))
+    count, failures = proxy.requests, 0
+    for number in range(1, count + 1):
+        proxy.cut = (number, "before")
+        try:
+            assert await read() == list(range(1, 51))
+        except (asyncpg.PostgresError, asyncpg.InterfaceError):
+            failures += 1
+    assert failures <= (5 if snapshot else 0)

@@ -18,7 +18,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cocoindex.connectorkits.tables import Table, TableSpec
+from cocoindex.connectorkits.tables.codec import make_codec, make_layout
 from cocoindex.connectors.postgres import ColumnDef, PgType, TableSchema
+from cocoindex.connectors.postgres._dialect import DIALECT
 from cocoindex.resources.schema import VectorSchema
 
 BERLIN = dt.timezone(dt.timedelta(hours=2))
@@ -459,3 +462,34 @@ def test_schemas_are_checked():
     with pytest.raises(ValueError, match="at least one column"):
         TableSchema(columns, [])
     assert not TableSchema(columns, ["id"]).columns["id"].nullable
+
+
+async def test_what_is_read_back_has_the_fingerprint_of_what_was_declared(any_world):
+    """Else verifying would report differences where there are none."""
+    world = any_world
+    kinds = {f"c{i}": case for i, case in enumerate(CASES) if not _is_large(case.value)}
+    fields = [("id", int), *((name, case.kind) for name, case in kinds.items())]
+    Row = dataclasses.make_dataclass("Row", fields)
+    row = {"id": 1, **{name: case.value for name, case in kinds.items()}}
+    await world.update(world.table([row], Row))
+
+    schema = await TableSchema.from_class(Row, ["id"])
+    spec = TableSpec(Table("db", (None, "docs")), schema)
+    layout = make_layout(spec, ())
+    async with world.connected() as connection:
+        (found,) = await DIALECT.read(connection, layout, [(1,)], None, 10)
+        (same,) = await DIALECT.read(connection, layout, None, None, 10)
+        assert await DIALECT.read(connection, layout, None, (1,), 10) == []
+    assert len(found) == len(same)
+    key, declared = make_codec(DIALECT, spec).encode(row)
+    read_key, read = make_codec(DIALECT, spec, stored=True).encode(
+        dict(zip(layout.names, found, strict=True))
+    )
+    assert read_key == key
+    different = [
+        (kinds[name].column, a, b)
+        for name, a, b in zip(layout.names, declared, read, strict=True)
+        if a != b
+    ]
+    # White space of JSON that came as text, and texts of types that the server writes otherwise.
+    assert [column for column, *_ in different] == ['"char"', "json", "jsonb", "point"]

@@ -22,7 +22,7 @@ from cocoindex.connectorkits.tables import (
     Table,
 )
 from cocoindex.connectors.postgres._catalog import comment_of, qualified
-from cocoindex.connectors.postgres._errors import describe, is_transient
+from cocoindex.connectors.postgres._errors import describe
 from cocoindex.connectors.postgres._literals import sql_text
 from cocoindex.errors import UsageError
 
@@ -125,7 +125,7 @@ async def _change_column(connection: Any, operation: ChangeColumn) -> None:
         async with connection.transaction():
             await _alter(connection, operation.table, ", ".join(changes))
     except asyncpg.PostgresError as error:
-        if is_transient(error):
+        if not _is_about_conversion(error):
             raise
         _logger.warning(
             "Existing data will be lost: column %s of table %s can't be converted from %s to %s "
@@ -138,6 +138,13 @@ async def _change_column(connection: Any, operation: ChangeColumn) -> None:
         )
         await _alter(connection, operation.table, f"DROP COLUMN IF EXISTS {name}")
         await _add_column(connection, AddColumn(operation.table, column, not_null_later=True))
+
+
+def _is_about_conversion(error: asyncpg.PostgresError) -> bool:
+    """Not about privileges, locks, space or the connection: those come and go."""
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return False
+    return (error.sqlstate or "").startswith(("0A", "22", "23", "42"))
 
 
 _HANDLERS: Final[dict[type[Any], Callable[[Any, Any], Awaitable[None]]]] = {

@@ -14,13 +14,14 @@ from typing import Any, Final
 
 import asyncpg
 
+from cocoindex.connectorkits import jsonenc
 from cocoindex.connectorkits.identifiers import quote
 from cocoindex.connectorkits.rows import size_of
 from cocoindex.connectorkits.tables import Key, Layout, LayoutColumn, RowAction, Table
 from cocoindex.connectors.postgres._catalog import qualified
 from cocoindex.connectors.postgres._literals import literal
 from cocoindex.connectors.postgres._vectors import VECTOR_TYPES, decoder
-from cocoindex.connectors.postgres._wire import NULL, base_type, wire_for
+from cocoindex.connectors.postgres._wire import NULL, JsonText, base_type, wire_for
 
 __all__ = ["RowStatements"]
 
@@ -283,7 +284,7 @@ def _expression(column: LayoutColumn) -> str:
 def _decoder(column: LayoutColumn) -> Callable[[Any], Any] | None:
     base = base_type(column.type)
     if base in ("json", "jsonb"):
-        return json.loads
+        return lambda text: JsonText(jsonenc.dumps(json.loads(text)))
     if base in VECTOR_TYPES and base != "bit":
         return decoder(base)
     return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PgSourceSpec", "PgTableSource", "RowFetcher"]
 
 RowT = TypeVar("RowT")
+T = TypeVar("T")
 
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_$]*\Z")
 
@@ -175,14 +177,21 @@ class PgTableSource(Generic[RowT]):
     async def _one_snapshot(
         self, wants_key: bool
     ) -> AsyncIterator[tuple[TableShape, Sequence[Any]]]:
-        async with self._connection() as connection:
-            snapshot = connection.transaction(isolation="repeatable_read", readonly=True)
-            async with snapshot:
-                shape = await self._reading.shape(connection, keyed=wants_key)
-                query = self._reading.select(shape)
-                cursor = await connection.cursor(query, *self._reading.params)
-                while records := await cursor.fetch(self._batch):
-                    yield shape, records
+        opened, shape, cursor = await self._retrying(lambda: self._open_snapshot(wants_key))
+        async with opened:
+            while records := await cursor.fetch(self._batch):
+                yield shape, records
+
+    async def _open_snapshot(self, wants_key: bool) -> tuple[AsyncExitStack, TableShape, Any]:
+        async with AsyncExitStack() as stack:
+            connection = await stack.enter_async_context(_acquired(self._pool))
+            await stack.enter_async_context(
+                connection.transaction(isolation="repeatable_read", readonly=True)
+            )
+            shape = await self._reading.shape(connection, keyed=wants_key)
+            query = self._reading.select(shape)
+            cursor = await connection.cursor(query, *self._reading.params)
+            return stack.pop_all(), shape, cursor
 
     async def _pages(self) -> AsyncIterator[tuple[TableShape, Sequence[Any]]]:
         after: tuple[Any, ...] | None = None
@@ -196,28 +205,24 @@ class PgTableSource(Generic[RowT]):
 
     async def _page(self, after: tuple[Any, ...] | None) -> tuple[TableShape, Sequence[Any]]:
         async def fetch() -> tuple[TableShape, Sequence[Any]]:
-            async with self._connection() as connection, connection.transaction(readonly=True):
+            async with _acquired(self._pool) as connection, connection.transaction(readonly=True):
                 shape = await self._reading.shape(connection, keyed=True)
                 query, arguments = self._reading.page(shape, after, self._batch)
                 return shape, await connection.fetch(query, *arguments)
 
+        return await self._retrying(fetch)
+
+    async def _retrying(self, attempt: Callable[[], Awaitable[T]]) -> T:
         return await retrying(
-            fetch,
+            attempt,
             is_transient=_errors.is_transient,
             what=f"reading table {self.spec}",
             describe=_errors.describe,
         )
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
-        """A connection of the pool, or where another loop runs, one like those of the pool."""
-        async with _acquired(self._pool) as connection:
-            yield connection
-
 
 def _acquired(pool: Any) -> AbstractAsyncContextManager[Any]:
-    import asyncio
-
+    """A connection of the pool, or where another loop runs, one like those of the pool."""
     if pool._loop is asyncio.get_running_loop():  # noqa: SLF001 - nothing public tells the loop
         acquired: AbstractAsyncContextManager[Any] = pool.acquire()
         return acquired
