@@ -67,10 +67,11 @@ class Proxy:
     def deliver(self) -> None:
         """Deliver what was held back, and wait until the server has dealt with it."""
         for server, data in self._late:
-            server.sendall(data)
-            server.shutdown(socket.SHUT_WR)
-            while server.recv(1 << 16):
-                pass
+            with suppress(OSError):  # the server has given up on it
+                server.sendall(data)
+                server.shutdown(socket.SHUT_WR)
+                while server.recv(1 << 16):
+                    pass
             server.close()
         self._late.clear()
 

@@ -112,6 +112,7 @@ def test_a_process_is_gone_only_if_it_ran_on_this_machine(monkeypatch):
     assert not process.is_gone(f"other {pid} {int(started) + 1}")
     assert not process.is_gone("")
     assert not process.is_gone("rubbish")
+    assert process.is_gone(f"{machine} {2**22 + 1} {started}")
     monkeypatch.setattr(process, "_machine", lambda: "?")
     assert not process.is_gone(f"? {pid} 1")
 
@@ -134,6 +135,22 @@ def test_what_a_former_holder_writes_late_is_refused(pg18):
         held.__exit__(None, None, None)
     with opened(pg18) as store:
         assert store.section("app").scan(b"") == [(b"a", b"successor")]
+
+
+def test_a_former_holder_cannot_clear_either(pg18):
+    with opened(pg18) as former, opened(pg18) as next_one:
+        held = former.section("app").acquire_lease()
+        former.section("app").write([(b"a", b"1")])
+        former.flush()
+        expire(pg18)
+        with next_one.section("app").acquire_lease():
+            former.section("app").clear()
+            former.section("other").write([(b"a", b"1")])
+            with pytest.raises(StoreError, match="taken over"):
+                former.flush()
+            assert next_one.section("app").get(b"a") == b"1"
+            assert next_one.section("other").get(b"a") is None
+        held.__exit__(None, None, None)
 
 
 async def test_a_holder_that_lost_its_lease_learns_of_it_before_it_calls_a_sink(pg18):

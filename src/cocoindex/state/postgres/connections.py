@@ -37,10 +37,14 @@ _CONFLICT = ("40001", "40P01")
 
 _DISK_FULL, _READ_ONLY, _NO_PRIVILEGE = "53100", "25006", "42501"
 
+_LONGEST_GAP = "5s"
+"""Between two statements of a transaction. If the network breaks there, the server must not keep
+the locks of the transaction until it notices by itself, which may take hours."""
+
 _SETTINGS = b"""
 SELECT set_config('default_transaction_isolation', 'read committed', false),
        set_config('client_min_messages', 'warning', false),
-       set_config('idle_in_transaction_session_timeout', '0', false),
+       set_config('idle_in_transaction_session_timeout', %s, false),
        CASE WHEN current_setting('synchronous_commit') = 'off'
             THEN set_config('synchronous_commit', 'on', false) END
 """
@@ -168,7 +172,7 @@ class Connections:
         )
         try:
             arrays.register(connection.adapters)
-            connection.execute(_SETTINGS)
+            connection.execute(_SETTINGS, [_LONGEST_GAP])
             if self._read_only:
                 connection.execute("SET default_transaction_read_only = on")
         except BaseException:

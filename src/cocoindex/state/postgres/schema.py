@@ -60,30 +60,29 @@ _STATEMENTS: dict[str, LiteralString] = {
              + pg_total_relation_size({sections_name}::regclass)""",
     # A precondition that does not hold makes ``seq`` NULL, which the column refuses: so the
     # whole statement fails, and the transaction it may be a part of.
-    "fence": """
-        UPDATE {sections} SET
-            seq = CASE WHEN epoch = %(epoch)s AND seq = %(seq)s::bigint - 1 THEN %(seq)s END,
-            expires = CASE WHEN expires IS NOT NULL
-                THEN greatest(expires, clock_timestamp() + %(lease)s * interval '1 second') END
-        WHERE section = %(section)s""",
     "write": """
-        WITH fence AS ({fence} RETURNING true),
-        gone AS (
-            DELETE FROM {rows}
-            WHERE section = %(section)s AND key = ANY(%(gone)s) AND (SELECT * FROM fence)
+        WITH fence AS (
+            UPDATE {sections} s SET
+                seq = CASE WHEN s.epoch = held.epoch AND s.seq = held.seq - 1 THEN held.seq END,
+                expires = CASE WHEN expires IS NOT NULL
+                    THEN greatest(expires, clock_timestamp() + %(lease)s * interval '1 second') END
+            FROM unnest(%(sections)s::int[], %(epochs)s::bigint[], %(seqs)s::bigint[])
+                AS held (section, epoch, seq)
+            WHERE s.section = held.section
+            RETURNING s.section
+        ), gone AS (
+            DELETE FROM {rows} r
+            USING unnest(%(gone_from)s, %(gone)s) AS old (section, key)
+            WHERE r.section = old.section AND r.key = old.key
+                AND (SELECT count(*) FROM fence) >= 0
+        ), put AS (
+            INSERT INTO {rows} (section, key, value)
+            SELECT * FROM unnest(%(put_into)s, %(keys)s, %(values)s)
+            WHERE (SELECT count(*) FROM fence) >= 0
+            ON CONFLICT (section, key) DO UPDATE SET value = excluded.value
         )
-        INSERT INTO {rows} (section, key, value)
-        SELECT %(section)s, key, value FROM unnest(%(keys)s, %(values)s) AS fresh (key, value)
-        WHERE (SELECT * FROM fence)
-        ON CONFLICT (section, key) DO UPDATE SET value = excluded.value""",
-    "write_more": """
-        WITH gone AS (
-            DELETE FROM {rows} WHERE section = %(section)s AND key = ANY(%(gone)s)
-        )
-        INSERT INTO {rows} (section, key, value)
-        SELECT %(section)s, key, value FROM unnest(%(keys)s, %(values)s) AS fresh (key, value)
-        ON CONFLICT (section, key) DO UPDATE SET value = excluded.value""",
-    "clear": "DELETE FROM {rows} WHERE section = %(section)s",
+        SELECT count(*) FROM fence""",
+    "clear": "DELETE FROM {rows} WHERE section = ANY(%(sections)s::int[])",
     "holder": """
         SELECT epoch, seq, holder_pid, holder_host, holder_process,
                extract(epoch FROM expires - clock_timestamp())::float8
@@ -132,7 +131,6 @@ class Statements:
             "sections_name": sql.Literal(_quoted(schema, _SECTIONS)),
             "format": sql.Literal(str(FORMAT_VERSION)),
         }
-        self._names["fence"] = sql.SQL(_STATEMENTS["fence"]).format(**self._names)
         self._made = {name: self.of(text) for name, text in _STATEMENTS.items()}
 
     def of(self, text: LiteralString) -> bytes:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cocoindex.errors import StoreError, UsageValueError
 from cocoindex.state.base import FORMAT_VERSION, StoreInfo
 from cocoindex.state.buffered import BufferedSection, BufferedStore, LongView, Work
 from cocoindex.state.commit import CommitThread, Generation
 from cocoindex.state.postgres import schema
-from cocoindex.state.postgres.arrays import ByteStrings
 from cocoindex.state.postgres.connections import Connections, load_driver
 from cocoindex.state.postgres.lease import Fence, Leases, LeaseTimes, clock
 from cocoindex.state.postgres.location import PostgresLocation
 from cocoindex.state.postgres.mirror import Limits, Mirror
-from cocoindex.state.postgres.views import LogicalView, Run, TableRows, stored_key, stored_row
+from cocoindex.state.postgres.views import LogicalView, Run, TableRows
+from cocoindex.state.postgres.writing import Step, Write, steps_of
 from cocoindex.state.registry import Forked
 from cocoindex.state.rows import DiskView, Rows, RowsView
 
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["PostgresStore", "is_there"]
 
 T = TypeVar("T")
-
-_CHUNK_BYTES = 1 << 25
-_CHUNK_ROWS = 50_000
-"""Bounds of one statement. A larger batch takes several of them, in one transaction."""
-
-_LONGEST = 1_000_000_000
-"""Bytes of a value: a message to the server holds a little more."""
 
 
 class PostgresStore(BufferedStore):
@@ -129,52 +122,50 @@ class PostgresStore(BufferedStore):
     # Committing
 
     def _apply(self, work: Work) -> None:
-        batches = [
-            _Write(cast("_PostgresSection", section).fence(), rows) for section, rows in work
-        ]
-        batches.sort(key=lambda each: each.fence.section)
+        writes = [Write(cast("_PostgresSection", section).fence(), rows) for section, rows in work]
+        writes.sort(key=lambda each: each.fence.section)
         with ExitStack() as locks:
-            for each in batches:
+            for each in writes:
                 locks.enter_context(each.fence.lock)
-            while not self._try_writing(batches):
+            while not self._try_writing(writes):
                 pass
 
-    def _try_writing(self, batches: list[_Write]) -> bool:
+    def _try_writing(self, writes: list[Write]) -> bool:
         """Whether all is written; else somebody has been writing, but is not any more."""
-        for fence in (each.fence for each in batches):
+        fences = [each.fence for each in writes]
+        for fence in fences:
             if fence.epoch is None or fence.is_unsure:
                 self.leases.begin_writing(fence)
             fence.is_unsure = True
         started = clock()
+        steps = steps_of(writes, self._times.length)
         try:
-            self.connections.run(lambda connection: self._send(connection, batches))
+            self.connections.run(lambda connection: self._send(connection, steps))
         except _FencedError:
-            if not self._is_written(batches):
+            if not self._is_written(fences):
                 return False
-        for fence in (each.fence for each in batches):
+        for fence in fences:
             fence.is_unsure = False
             fence.seq += 1
             fence.renewed = max(fence.renewed, started)
         return True
 
-    def _send(self, connection: Connection[Any], batches: list[_Write]) -> None:
+    def _send(self, connection: Connection[Any], steps: list[Step]) -> None:
         import psycopg
 
-        length = self._times.length
-        steps = [step for each in batches for step in each.steps(length)]
+        # One statement is a transaction by itself.
+        together = connection.transaction() if len(steps) > 1 else nullcontext()
         try:
-            if len(steps) == 1:
-                connection.execute(self.statements[steps[0].statement], steps[0].values)
-                return
-            with connection.pipeline(), connection.transaction():
+            with together:
                 for step in steps:
-                    connection.execute(self.statements[step.statement], step.values)
+                    done = connection.execute(self.statements[step.statement], step.values)
+                    if step.fences is not None and done.fetchone() != (step.fences,):
+                        raise StoreError(f"the state store at {self._location} was dropped")
         except psycopg.errors.NotNullViolation as error:
             raise _FencedError from error
 
-    def _is_written(self, batches: list[_Write]) -> bool:
+    def _is_written(self, fences: list[Fence]) -> bool:
         """Why the fence held: whether an earlier attempt came through, unknown to us."""
-        fences = [each.fence for each in batches]
         holders = self.connections.run(lambda c: [self.leases.holder(c, f) for f in fences])
         written = True
         for fence, holder in zip(fences, holders, strict=True):
@@ -188,66 +179,6 @@ class PostgresStore(BufferedStore):
 
 class _FencedError(Exception):
     """The section has another epoch, or another number of batches, than this process thinks."""
-
-
-class _Step(NamedTuple):
-    statement: str
-    values: dict[str, Any]
-
-
-class _Write:
-    """A batch for one section, as statements."""
-
-    def __init__(self, fence: Fence, rows: Rows) -> None:
-        self.fence = fence
-        self._is_cleared = rows.cleared
-        self._chunks = list(_chunks(rows))
-
-    def steps(self, lease: float) -> Iterator[_Step]:
-        """One statement where that is possible."""
-        fence = {
-            "section": self.fence.section,
-            "epoch": self.fence.epoch,
-            "seq": self.fence.seq + 1,
-            "lease": lease,
-        }
-        if len(self._chunks) == 1 and not self._is_cleared:
-            yield _Step("write", fence | self._chunks[0])
-            return
-        yield _Step("fence", fence)
-        section = {"section": self.fence.section}
-        if self._is_cleared:
-            yield _Step("clear", section)
-        for chunk in self._chunks:
-            yield _Step("write_more", section | chunk)
-
-
-def _chunks(rows: Rows) -> Iterator[dict[str, Any]]:
-    gone: list[bytes] = []
-    keys: list[bytes] = []
-    values: list[bytes] = []
-    size = 0
-    for key in sorted(rows.rows):
-        value = rows.rows[key]
-        if value is None:
-            gone.append(stored_key(key))
-            size += len(key)
-        else:
-            stored, content = stored_row(key, value)
-            if len(content) > _LONGEST:
-                raise StoreError(f"a value of {len(content)} bytes is too long for Postgres")
-            keys.append(stored)
-            values.append(content)
-            size += len(stored) + len(content)
-        if size >= _CHUNK_BYTES or len(gone) + len(keys) >= _CHUNK_ROWS:
-            yield _chunk(gone, keys, values)
-            gone, keys, values, size = [], [], [], 0
-    if gone or keys:
-        yield _chunk(gone, keys, values)
-
-
-def _chunk(gone: list[bytes], keys: list[bytes], values: list[bytes]) -> dict[str, Any]:
-    return {"gone": ByteStrings(gone), "keys": ByteStrings(keys), "values": ByteStrings(values)}
 
 
 class _PostgresSection(BufferedSection):
@@ -391,7 +322,9 @@ class _LongTableView(LongView):
 
 def _fix_what_is_seen(connection: Connection[Any]) -> None:
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-    connection.execute("SELECT 1")  # this is when it is fixed
+    # The first statement fixes it. It may be long until the next one; no locks are held.
+    connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+    connection.execute("SELECT 1")
 
 
 def is_there(location: PostgresLocation) -> bool:
