@@ -7,9 +7,12 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 __all__ = ["BlockingClient"]
+
+_INTERRUPT_EVERY: Final = 0.02
+"""Seconds."""
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -60,17 +63,18 @@ class BlockingClient(Generic[C]):
 
     async def _stop(self, future: asyncio.Future[T]) -> None:
         """Wait until a running call has ended, however often the waiting is cancelled."""
-        if self._interrupt is not None:
-            self._interrupt(self.client)
         while not future.done():
+            if self._interrupt is not None:
+                # Again and again: it has no effect between two statements of the call.
+                self._interrupt(self.client)
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([future])
+                await asyncio.wait([future], timeout=_INTERRUPT_EVERY)
         if not future.cancelled():
             future.exception()  # seen: who cancelled wants to hear of the cancellation only
 
     def close(self) -> None:
-        """Let the threads end once they are idle; a later call starts new ones."""
+        """Wait for calls that run, and end the threads; a later call starts new ones."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown(wait=False)
+            pool.shutdown()

@@ -19,7 +19,14 @@ import cocoindex as coco
 from cocoindex.connectorkits.threads import BlockingClient
 from cocoindex.connectors import sqlite
 from cocoindex.connectors.sqlite._dialect import DIALECT
-from cocoindex.testing.connectors import REFUSED, Sample, TableConformance, TargetAdapter
+from cocoindex.testing.connectors import (
+    REFUSED,
+    RefusalConformance,
+    RowConformance,
+    Sample,
+    TableConformance,
+    TargetAdapter,
+)
 
 DB = coco.ContextKey[sqlite.ManagedConnection]("tests/sqlite")
 
@@ -207,9 +214,12 @@ class TestStandardLibrary(TableConformance):
         )
 
 
-class TestPysqlite3(TestStandardLibrary):
-    driver = "pysqlite3"
-
-
 class TestApsw(TestStandardLibrary):
     driver = "apsw"
+
+
+class TestPysqlite3(RowConformance, RefusalConformance):
+    """It differs from the standard library in its errors only."""
+
+    driver = "pysqlite3"
+    adapter_for_test = TestStandardLibrary.adapter_for_test

@@ -12,7 +12,7 @@ from cocoindex.errors import UsageError, UsageValueError
 
 __all__ = ["BUSY_CODES", "ROW_CODES", "Driver", "DriverName", "choose", "error_code", "vec_path"]
 
-DriverName = Literal["auto", "sqlite3", "pysqlite3", "apsw"]
+DriverName = Literal["sqlite3", "pysqlite3", "apsw"]
 
 BUSY_CODES: Final = (5, 6)
 """SQLITE_BUSY and SQLITE_LOCKED."""
@@ -38,32 +38,18 @@ class Driver(NamedTuple):
     loads_extensions: bool
 
 
-def choose(name: DriverName, *, wants_extensions: bool) -> Driver:
-    """The driver to use.
+def choose(name: DriverName) -> Driver:
+    """The driver of that name.
 
-    Args:
-        name: ``"auto"`` prefers the standard library, unless extensions are wanted that it can't
-            load and another driver is installed.
-        wants_extensions: whether an extension shall be loaded.
+    Never another one than was asked for: two copies of SQLite in one process don't see each
+    other's locks, so the program has to know which one it uses.
 
     Raises:
-        ImportError: the named driver is not installed.
+        ImportError: the driver is not installed.
     """
-    if name not in ("auto", "sqlite3", "pysqlite3", "apsw"):
-        raise UsageValueError(
-            f"driver must be 'auto', 'sqlite3', 'pysqlite3' or 'apsw', not {name!r}"
-        )
-    if name != "auto":
-        return _MAKERS[name]()
-    standard = _standard()
-    if standard.loads_extensions or not wants_extensions:
-        return standard
-    for other in ("pysqlite3", "apsw"):
-        try:
-            return _MAKERS[other]()
-        except ImportError:
-            continue
-    return standard
+    if name not in _MAKERS:
+        raise UsageValueError(f"driver must be 'sqlite3', 'pysqlite3' or 'apsw', not {name!r}")
+    return _MAKERS[name]()
 
 
 def _standard() -> Driver:

@@ -26,7 +26,7 @@ def connect(
     *,
     timeout: float = 5.0,
     load_vec: bool | Literal["auto"] = "auto",
-    driver: DriverName = "auto",
+    driver: DriverName = "sqlite3",
     journal_mode: JournalMode = "wal",
     synchronous: Synchronous = "normal",
     busy_timeout: float | None = None,
@@ -38,8 +38,9 @@ def connect(
         database: the file, or ``":memory:"``.
         timeout: seconds to wait for another connection's lock.
         load_vec: whether to load the sqlite-vec extension; ``"auto"``: if that is possible.
-        driver: the library to use: ``"sqlite3"`` (Python's own), ``"pysqlite3"`` or ``"apsw"``.
-            ``"auto"`` takes one of the others only where Python's own can't load sqlite-vec.
+        driver: the library to use: ``"sqlite3"`` (Python's own), or where that can't load
+            extensions ``"apsw"`` or ``"pysqlite3"``. A process must not use two of them on one
+            file: each is a SQLite of its own, and they don't see each other's locks.
         journal_mode: with ``"wal"``, readers and the writer don't wait for each other.
         synchronous: how often the file is flushed.
         busy_timeout: another name for ``timeout``.
@@ -49,7 +50,7 @@ def connect(
         ImportError: the extension or the driver is asked for and not installed.
         RuntimeError: the extension is asked for and can't be loaded.
     """
-    found = choose(driver, wants_extensions=load_vec is not False and _is_vec_installed())
+    found = choose(driver)
     extension = None if load_vec is False else vec_path(found, required=load_vec is True)
     opener = _Opener(
         found,
@@ -71,12 +72,6 @@ def managed_connection(database: str | Path, **options: Any) -> Iterator[Managed
         yield connection
     finally:
         connection.close()
-
-
-def _is_vec_installed() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("sqlite_vec") is not None
 
 
 class _Opener:
