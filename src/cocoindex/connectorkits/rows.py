@@ -7,16 +7,12 @@ import logging
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from operator import attrgetter, itemgetter
 from typing import Any, Final, Literal, NamedTuple
-from uuid import UUID
 
-import msgspec
-
-from cocoindex.connectorkits.columns import Encoder, enum_value
-from cocoindex.core.fingerprint import Domain
-from cocoindex.core.memo_key import fingerprint_object
+from cocoindex.connectorkits.columns import Encoder
+from cocoindex.connectorkits.row_fingerprints import fingerprinter
+from cocoindex.connectorkits.row_keys import Key, key_part, key_text, key_value
 from cocoindex.errors import UsageTypeError, UsageValueError
 
 __all__ = [
@@ -25,6 +21,7 @@ __all__ = [
     "RowOptions",
     "fingerprinter",
     "key_part",
+    "key_text",
     "key_value",
     "size_of",
     "zoned",
@@ -35,7 +32,6 @@ _log = logging.getLogger(__name__)
 Extra = Literal["warn", "ignore", "error"]
 NaiveTz = dt.tzinfo | Literal["local", "error"] | None
 Fields = tuple[Any, ...]
-Key = tuple[Any, ...]
 
 ENCODER_ERRORS: Final = (ValueError, TypeError, OverflowError, AttributeError, struct.error)
 """What an encoder may raise about a value; everything else is a bug and goes through."""
@@ -277,121 +273,6 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def key_text(key: Key) -> str:
-    """A key as messages show it."""
-    shown = ", ".join(repr(part) for part in key)
-    return shown if len(shown) <= 200 else f"{shown[:200]}…"
-
-
-# --- Keys ----------------------------------------------------------------------------------
-
-_KEYS_AS_THEY_ARE: Final = frozenset((str, int, bool, bytes, UUID))
-
-
-def key_part(value: Any) -> Any:
-    """A value as part of a stable key: what no key can hold becomes text, without loss.
-
-    Raises:
-        TypeError: a type that no key can be made of.
-    """
-    if type(value) in _KEYS_AS_THEY_ARE:
-        return value
-    value = enum_value(value)
-    if isinstance(value, dt.datetime):
-        return _utc(value).isoformat()
-    if isinstance(value, (dt.date, dt.time)):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return _decimal_text(value)
-    if isinstance(value, float):
-        return _float_text(value)
-    if isinstance(value, (bytearray, memoryview)):
-        return bytes(value)
-    if isinstance(value, (str, int, bytes, UUID)):
-        return value
-    if hasattr(value, "dtype") and getattr(value, "shape", None) == ():
-        return key_part(value.item())
-    raise UsageTypeError(f"{type(value).__name__} can't be part of a primary key")
-
-
-def _utc(value: dt.datetime) -> dt.datetime:
-    return value if value.tzinfo is None else value.astimezone(dt.UTC)
-
-
-def _decimal_text(value: Decimal) -> str:
-    """Equal numbers have equal text, as they are one key in a database."""
-    if not value.is_finite():
-        raise UsageValueError("NaN or an infinity can't be part of a primary key")
-    text = f"{value:f}"  # exact, whatever the context's precision is
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "0") else text
-
-
-def _float_text(value: float) -> str:
-    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN
-        raise UsageValueError("NaN or an infinity can't be part of a primary key")
-    return repr(value + 0.0)
-
-
-def key_value(part: Any, kind: type) -> Any:
-    """The value of type ``kind`` from which :func:`key_part` made ``part``."""
-    if kind in (dt.datetime, dt.date, dt.time):
-        return kind.fromisoformat(part)
-    if kind in (Decimal, float):
-        return kind(part)
-    return part
-
-
-# --- Fingerprints --------------------------------------------------------------------------
-
-_digest: Final = Domain("coco.row").digest
-
-
-def fingerprinter(names: Sequence[str]) -> Callable[[Fields], bytes]:
-    """A function from encoded fields to 16 bytes.
-
-    Fields that are ``None`` don't count, nor does the order of columns: adding a nullable column
-    changes no fingerprint.
-    """
-    encode = msgspec.msgpack.Encoder().encode
-    by_absent: dict[tuple[bool, ...], tuple[bytes, Callable[[Fields], Any]]] = {}
-
-    def layout(absent: tuple[bool, ...]) -> tuple[bytes, Callable[[Fields], Any]]:
-        """For rows with these fields absent: the names of the others, and what picks them."""
-        order = [i for i in sorted(range(len(names)), key=names.__getitem__) if not absent[i]]
-        found = encode([names[i] for i in order]), _picker(order)
-        if len(by_absent) < _MOST_LAYOUTS:
-            by_absent[absent] = found
-        return found
-
-    complete = layout((False,) * len(names))
-
-    def fingerprint(fields: Fields) -> bytes:
-        try:
-            if None in fields:
-                absent = tuple([value is None for value in fields])
-                prefix, pick = by_absent.get(absent) or layout(absent)
-            else:
-                prefix, pick = complete
-            return _digest(prefix + encode(pick(fields)))
-        except (TypeError, ValueError, OverflowError):  # made by a user's own encoder
-            known = zip(names, fields, strict=True)
-            return fingerprint_object({n: v for n, v in known if v is not None})
-
-    return fingerprint
-
-
-_MOST_LAYOUTS: Final = 1_000
-"""Rows of wide, sparse tables may be without fields in very many ways."""
-
-
-def _picker(order: list[int]) -> Callable[[Fields], Any]:
-    if len(order) > 1:
-        return itemgetter(*order)
-    return lambda fields: tuple(fields[i] for i in order)
-
-
 _SIZED: Final = (str, bytes, bytearray, memoryview)
 
 
@@ -404,9 +285,6 @@ def size_of(fields: Fields | None) -> int:
         if isinstance(value, _SIZED):
             size += len(value)
     return size
-
-
-# --- Time zones ----------------------------------------------------------------------------
 
 
 def zoned(naive_tz: NaiveTz, warn: Callable[[], None]) -> Callable[[dt.datetime], dt.datetime]:

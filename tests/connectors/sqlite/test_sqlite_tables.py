@@ -85,18 +85,29 @@ async def test_a_rebuild_keeps_options_indexes_triggers_and_foreign_columns(data
     await database.update(program)
     database.run("CREATE INDEX mine ON t (text, id)")
     database.run("CREATE TRIGGER noted AFTER DELETE ON t BEGIN SELECT 1; END")
-    database.run("ALTER TABLE t ADD COLUMN theirs TEXT")
+    database.run("ALTER TABLE t ADD COLUMN theirs TEXT NOT NULL DEFAULT 'none'")
     database.run("UPDATE t SET theirs = 'x' WHERE id = 1")
     program.cls = make_dataclass("R", [("id", int), ("text", int), ("more", int)])
-    program.rows = [program.cls(1, 1, 5), program.cls(2, 2, 5)]
+    program.rows = [program.cls(i, i, 5) for i in (1, 2, 3)]
     await database.update(program)
     assert database.query("SELECT id, text, more, theirs FROM t") == [
         (1, 1, 5, "x"),
-        (2, 2, 5, None),
+        (2, 2, 5, "none"),
+        (3, 3, 5, "none"),
     ]
     assert schema_of(database, "table")["t"].endswith("STRICT")
     assert set(schema_of(database, "index")) == {"mine", "t__text"}
     assert set(schema_of(database, "trigger")) == {"noted"}
+
+
+async def test_a_table_with_a_generated_column_is_not_rebuilt(database):
+    program = Program(database.key, [Row(1, "1")])
+    await database.update(program)
+    database.run("ALTER TABLE t ADD COLUMN twice INTEGER GENERATED ALWAYS AS (id * 2)")
+    program.cls, program.rows = make_dataclass("R", [("id", int), ("text", int)]), []
+    with pytest.raises(TargetError, match="generated column that would be lost: twice"):
+        await database.update(program)
+    assert database.query("SELECT id, text, twice FROM t") == [(1, "1", 2)]
 
 
 async def test_a_column_in_a_view_is_not_dropped_and_the_view_is_named(database):

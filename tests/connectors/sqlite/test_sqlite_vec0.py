@@ -205,6 +205,24 @@ async def test_without_the_extension_vectors_are_refused_early(database, definit
     assert database.query("SELECT name FROM sqlite_schema") == []
 
 
+async def test_the_connection_that_writes_needs_the_extension_too(vector_database):
+    await vector_database.update(Program(vector_database.key, Chunk, []))
+    state = []
+
+    async def main() -> None:
+        schema = await sqlite.TableSchema.from_class(Chunk, ["id"])
+        state.append(sqlite.table_target(vector_database.key, "u", schema))
+
+    await vector_database.update(main)
+    vector_database.options["load_vec"] = False
+
+    async def later() -> None:
+        await coco.mount_target(state[0])
+
+    with pytest.raises(RuntimeError, match="sqlite-vec extension must be loaded"):
+        await vector_database.update(later)
+
+
 async def test_a_type_of_one_s_own_needs_no_vector_schema(vector_database):
     cls = make_dataclass(
         "R", [("id", int), ("v", Annotated[bytes, SqliteType("float[2]")]), ("n", int)]

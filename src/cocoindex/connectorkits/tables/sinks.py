@@ -102,10 +102,12 @@ async def _leave_once(
         lambda: _attempts(dialect, run.table, f"drop table {run.table}", attempt)
     )
     if warn and outcome == "not ours":
+        kept = any(record.on_undeclare == "keep" for record in run.prev)
         _log.warning(
-            "%s table %s stays: it was not made by this app. What the app wrote into it goes.",
+            "%s table %s stays: it was not made by this app. What the app wrote into it %s.",
             dialect.name,
             run.table,
+            "stays too (on_undeclare='keep')" if kept else "is deleted",
         )
     return outcome
 

@@ -12,40 +12,33 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cocoindex.connectorkits import tables
 from cocoindex.connectorkits.identifiers import quote
-from cocoindex.connectorkits.tables import (
-    AddColumn,
-    ChangeColumn,
-    CreateTable,
-    DropColumn,
-    DropTable,
-    Existing,
-    LayoutColumn,
-    Operation,
-    SetMarker,
-)
 from cocoindex.connectors.sqlite import _vec0
 from cocoindex.connectors.sqlite._catalog import forget_marker, set_marker
 from cocoindex.connectors.sqlite._types import zero_of
+from cocoindex.errors import TargetError
 
 __all__ = ["apply"]
 
 _log = logging.getLogger(__name__)
 
-ColumnChange = AddColumn | DropColumn | ChangeColumn
+ColumnChange = tables.AddColumn | tables.DropColumn | tables.ChangeColumn
 
 
-def apply(connection: Any, existing: Existing | None, operations: Sequence[Operation]) -> None:
+def apply(
+    connection: Any, existing: tables.Existing | None, operations: Sequence[tables.Operation]
+) -> None:
     """Carry out ``operations``; those about columns are done together."""
     changes: list[ColumnChange] = []
     for operation in operations:
         match operation:
-            case CreateTable():
+            case tables.CreateTable():
                 connection.execute(create_sql(operation))
-            case DropTable(table):
+            case tables.DropTable(table):
                 connection.execute(f"DROP TABLE {quote(table.name)}")
                 forget_marker(connection, table.name)
-            case SetMarker(table, marker):
+            case tables.SetMarker(table, marker):
                 set_marker(connection, table.name, marker)
             case _:
                 changes.append(operation)
@@ -55,7 +48,7 @@ def apply(connection: Any, existing: Existing | None, operations: Sequence[Opera
             _rebuild(connection, existing, changes)
 
 
-def create_sql(operation: CreateTable, name: str | None = None) -> str:
+def create_sql(operation: tables.CreateTable, name: str | None = None) -> str:
     """The statement that makes a table."""
     name = name or operation.table.name
     if _vec0.is_vec0(operation.main):
@@ -70,7 +63,7 @@ def _regular_sql(name: str, parts: Sequence[str], options: Sequence[str]) -> str
     return f"CREATE TABLE {quote(name)} ({', '.join(parts)}){tail}"
 
 
-def _column_sql(column: LayoutColumn) -> str:
+def _column_sql(column: tables.LayoutColumn) -> str:
     return f"{quote(column.name)} {column.type}" + ("" if column.nullable else " NOT NULL")
 
 
@@ -78,8 +71,8 @@ def _column_sql(column: LayoutColumn) -> str:
 
 
 def _is_simple(change: ColumnChange) -> bool:
-    return isinstance(change, DropColumn) or (
-        isinstance(change, AddColumn) and change.column.nullable
+    return isinstance(change, tables.DropColumn) or (
+        isinstance(change, tables.AddColumn) and change.column.nullable
     )
 
 
@@ -89,7 +82,7 @@ def _in_place(connection: Any, changes: Sequence[ColumnChange]) -> bool:
     try:
         for change in changes:
             table = quote(change.table.name)
-            if isinstance(change, DropColumn):
+            if isinstance(change, tables.DropColumn):
                 connection.execute(f"ALTER TABLE {table} DROP COLUMN {quote(change.name)}")
             else:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {_column_sql(change.column)}")
@@ -104,12 +97,13 @@ def _in_place(connection: Any, changes: Sequence[ColumnChange]) -> bool:
 # --- Rebuild -------------------------------------------------------------------------------
 
 
-def _rebuild(connection: Any, existing: Existing, changes: Sequence[ColumnChange]) -> None:
+def _rebuild(connection: Any, existing: tables.Existing, changes: Sequence[ColumnChange]) -> None:
     name: str = existing.detail
     target = f"__new_{name}"
     columns, values = _new_columns(existing, changes)
+    defaults = _defaults(connection, name)
     key = f"PRIMARY KEY ({', '.join(map(quote, existing.key))})"
-    parts = [_column_sql(column) for column in columns]
+    parts = [_column_sql(column) + defaults.get(column.name, "") for column in columns]
     options = [part[1] for part in existing.main or () if not part[0]]
     extras = _saved(connection, name)
     connection.execute(_regular_sql(target, [*parts, key], options))
@@ -122,29 +116,41 @@ def _rebuild(connection: Any, existing: Existing, changes: Sequence[ColumnChange
     _restore(connection, extras, {column.name for column in columns}, name)
 
 
+def _defaults(connection: Any, name: str) -> dict[str, str]:
+    """The defaults that others have given columns, as DDL."""
+    rows = connection.execute(f"PRAGMA table_xinfo({quote(name)})").fetchall()
+    generated = [row[1] for row in rows if row[6] in (2, 3)]
+    if generated:
+        raise TargetError(
+            f"sqlite table {name} has to be rebuilt, and has a generated column that would be "
+            f"lost: {', '.join(generated)}. Drop it, update, and add it again."
+        )
+    return {row[1]: f" DEFAULT ({row[4]})" for row in rows if row[4] is not None}
+
+
 def _new_columns(
-    existing: Existing, changes: Sequence[ColumnChange]
-) -> tuple[list[LayoutColumn], list[str]]:
+    existing: tables.Existing, changes: Sequence[ColumnChange]
+) -> tuple[list[tables.LayoutColumn], list[str]]:
     """The table's columns afterwards, and what fills them."""
     columns = {
-        name: LayoutColumn(name, column.type, column.nullable and name not in existing.key)
+        name: tables.LayoutColumn(name, column.type, column.nullable and name not in existing.key)
         for name, column in existing.columns.items()
     }
     values = {name: quote(name) for name in columns}
     for change in changes:
-        if isinstance(change, DropColumn):
+        if isinstance(change, tables.DropColumn):
             del columns[change.name], values[change.name]
             continue
         column = change.column
         columns[column.name] = column
-        value = "NULL" if isinstance(change, AddColumn) else _converted(change)
+        value = "NULL" if isinstance(change, tables.AddColumn) else _converted(change)
         if not column.nullable:
             value = f"coalesce({value}, {zero_of(column.type)})"
         values[column.name] = value
     return [*columns.values()], [values[name] for name in columns]
 
 
-def _converted(change: ChangeColumn) -> str:
+def _converted(change: tables.ChangeColumn) -> str:
     name, kind = quote(change.column.name), change.column.type
     is_same = change.before.type.casefold() == str(kind).casefold()
     return name if is_same or _vec0.is_vector(kind) else f"CAST({name} AS {kind})"

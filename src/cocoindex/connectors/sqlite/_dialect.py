@@ -112,6 +112,12 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
 
     # --- changing tables -------------------------------------------------------------------
 
+    async def prepare(self, tx: Tx, spec: tables.TableSpec) -> None:
+        """The connection may be another one than where the table was declared."""
+        columns = spec.schema.columns.values()
+        if any(column.is_vector or _vec0.is_vector(column.type) for column in columns):
+            await tx.call(_vec0.check_loaded)
+
     async def inspect(self, tx: Tx, table: tables.Table) -> tables.Existing | None:
         """From the schema table and pragmas."""
         return await tx.call(_catalog.inspect, table.name)

@@ -150,6 +150,15 @@ def key_of(main: Main) -> tuple[LayoutColumn, ...]:
     return tuple(LayoutColumn(part[0], part[1], False) for part in main if part[0])
 
 
+def check_loaded(connection: Any) -> None:
+    """Raises ``RuntimeError`` unless sqlite-vec is loaded into the driver's connection."""
+    found = connection.execute(
+        "SELECT 1 FROM pragma_function_list WHERE name = 'vec_version'"
+    ).fetchall()
+    if not found:
+        raise UsageError(EXTENSION_MISSING)
+
+
 def require_extension(loaded: set[str]) -> None:
     """Raises ``RuntimeError`` unless sqlite-vec is loaded."""
     if "sqlite-vec" not in loaded:

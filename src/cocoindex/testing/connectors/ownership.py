@@ -69,6 +69,13 @@ class OwnershipConformance(SuiteBase):
         await _leave(world, "undeclare")
         assert await world.adapter.read("t") == by_key(items(3))
 
+    async def test_rows_may_be_left_in_a_container_that_was_found(self, world: World) -> None:
+        await world.adapter.create("t", Item, ["id"])
+        world.containers["t"] = Container(Item, items(3), options={"on_undeclare": "keep"})
+        await world.update()
+        await _leave(world, "undeclare")
+        assert await world.adapter.read("t") == by_key(items(3))
+
     async def test_handing_a_container_over_to_the_user(self, world: World) -> None:
         world.containers["t"] = Container(Item, items(3))
         await world.update()
