@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -28,8 +29,10 @@ from typing import Any, Literal, NamedTuple
 HERE = pathlib.Path(__file__).resolve().parent
 WORK = HERE / ".work"
 PEER = "cocoindex==1.0.26"
+PEER_NEEDS = ("asyncpg", "numpy")
+"""What its connectors import."""
 PEER_VENV = HERE / ".venv-peer"
-WORKLOADS = ("state", "memo", "files", "rows", "fanout", "batching", "startup")
+WORKLOADS = ("state", "memo", "files", "rows", "tables", "fanout", "batching", "startup")
 
 OURS, THEIRS, FLOOR = "this", "1.0.26", "floor"
 COLD, UNCHANGED, CHANGED, DROP = "cold", "unchanged", "1% changed", "drop"
@@ -95,6 +98,13 @@ class Program(NamedTuple):
 
     main: Callable[..., Any]
     tally: Tally
+    provide: Callable[[Any], contextlib.AbstractAsyncContextManager[None]] | None = None
+    """Provides context values while the program runs; outside the time."""
+
+
+def safe_name(name: str) -> str:
+    """``name`` as something that may be an identifier in SQL."""
+    return "".join(char if char.isalnum() else "_" for char in name)
 
 
 def _nothing(_folder: pathlib.Path, _phase: str, _size: Size) -> None:
@@ -179,10 +189,14 @@ def peer_interpreter() -> str:
         note(f"making {PEER_VENV} with {PEER} ...")
         subprocess.run([sys.executable, "-m", "venv", PEER_VENV], check=True)
     probe = subprocess.run(
-        [python, "-c", "import cocoindex"], env=environment(), capture_output=True, check=False
+        [python, "-c", "import cocoindex, asyncpg, numpy"],
+        env=environment(),
+        capture_output=True,
+        check=False,
     )
     if probe.returncode:
-        subprocess.run([python, "-m", "pip", "install", "--quiet", PEER], check=True)
+        install = [python, "-m", "pip", "install", "--quiet", PEER, *PEER_NEEDS]
+        subprocess.run(install, check=True)
     return str(python)
 
 
@@ -298,14 +312,16 @@ async def timed(db_path: pathlib.Path, program: Program, phase: str) -> float:
     """Seconds that the app's operation took; imports and opening the store are not counted."""
     import cocoindex as coco
 
-    environment = coco.Environment(coco.Settings(db_path=db_path))
+    provider = coco.ContextProvider()
+    environment = coco.Environment(coco.Settings(db_path=db_path), context_provider=provider)
     app = coco.App(coco.AppConfig("bench", environment=environment), program.main)
-    start = time.perf_counter()
-    if phase == DROP:
-        await app.drop()
-    else:
-        await app.update()
-    return time.perf_counter() - start
+    async with contextlib.nullcontext() if not program.provide else program.provide(provider):
+        start = time.perf_counter()
+        if phase == DROP:
+            await app.drop()
+        else:
+            await app.update()
+        return time.perf_counter() - start
 
 
 def peak_memory() -> float:

@@ -1,34 +1,58 @@
-"""Word counts of a few notes, kept in a SQLite table: `cocoindex update main.py`."""
+"""Word counts of a few notes, in a database of one's own: `python main.py`."""
 
 from __future__ import annotations
 
-import pathlib
-from collections.abc import Iterator
+import tempfile
 
 import cocoindex as coco
-from cocoindex.connectors import localfs
-from cocoindex.resources.file import FileLike
-from table import Table, mount_table
+from memory_db import MemoryDb
+from memory_target import Table, mount_table
 
-HERE = pathlib.Path(__file__).parent
-NOTES = HERE.parent / "hello/notes"
+DB = coco.ContextKey[MemoryDb]("db")
 
-
-@coco.lifespan
-def lifespan(builder: coco.EnvironmentBuilder) -> Iterator[None]:
-    builder.settings.db_path = HERE / ".state/cocoindex.db"
-    yield
+notes = {"rivers": "A river is a stream of water.", "trees": "A tree is tall."}
 
 
 @coco.fn(memo=True)
-async def count_words(file: FileLike, table: Table) -> None:
-    text = await file.read_text()
-    table.declare_row(file.file_path.name, {"words": len(text.split()), "bytes": len(text)})
+async def count_words(text: str, name: str, table: Table) -> None:
+    print(f"counting {name}")
+    table.declare_row(row={"name": name, "words": len(text.split())})
+
+
+@coco.fn
+async def count_note(note: tuple[str, str], table: Table) -> None:
+    await count_words(note[1], note[0], table)
 
 
 async def app_main() -> None:
-    table = await mount_table(str(HERE / ".state/notes.sqlite"), "notes", ["words", "bytes"])
-    await coco.mount_each(count_words, localfs.walk_dir(NOTES).items(), table)
+    table = await mount_table(DB, "notes", ["name", "words"], ["name"])
+    table.declare_index(name="by_words", column="words")
+    await coco.mount_each(count_note, [(name, (name, text)) for name, text in notes.items()], table)
 
 
-app = coco.App("CustomTarget", app_main)
+def main() -> None:
+    db = MemoryDb()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = coco.Environment(coco.Settings(db_path=f"{folder}/state"))
+        environment.context_provider.provide(DB, db)
+        app = coco.App(coco.AppConfig("CustomTarget", environment), app_main)
+
+        def update(what: str) -> None:
+            before = db.requests
+            app.update_blocking()
+            rows = {key[0]: row["words"] for key, row in sorted(db.tables["notes"].rows.items())}
+            print(f"{what}: {rows}, {db.requests - before} requests")
+
+        update("first")
+        update("nothing new")
+        notes["trees"] = "A birch."
+        update("one note changed")
+        del notes["rivers"]
+        update("one note gone")
+        app.drop_blocking()
+        print(f"dropped: {db.tables}")
+        environment.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -78,7 +78,7 @@ from cocoindex.engine.scope import (
     component_subpath,
     get_component_context,
 )
-from cocoindex.engine.settings import LmdbSettings, Settings
+from cocoindex.engine.settings import DatabaseConnectionSpec, LmdbSettings, Settings
 from cocoindex.engine.stats import ComponentStats, UpdateSnapshot, UpdateStats, UpdateStatus
 from cocoindex.engine.targets import (
     ChildSlot,
@@ -120,6 +120,7 @@ __all__ = [
     "ComponentSubpath",
     "ContextKey",
     "ContextProvider",
+    "DatabaseConnectionSpec",
     "DeadlineExceededError",
     "DeletionGuard",
     "DeletionsWithheldError",

@@ -22,6 +22,7 @@ __all__ = [
     "StoreError",
     "StoreFormatError",
     "StoreFullError",
+    "TargetError",
     "TransientError",
     "UsageError",
     "UsageTypeError",
@@ -73,6 +74,19 @@ class DeserializationError(CocoIndexError, ValueError):
 
 class TransientError(CocoIndexError):
     """An external system failed in a way that a retry may cure; the cause is chained."""
+
+
+class TargetError(CocoIndexError, RuntimeError):
+    """A target system refused what it was asked to do, or is not in the state it should be.
+
+    Attributes:
+        orig: the driver's own error, if there is one. It is not chained, because such errors
+            may quote data; this error's text never does.
+    """
+
+    def __init__(self, message: str, orig: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.orig = orig
 
 
 class StoreError(CocoIndexError, RuntimeError):

@@ -29,7 +29,7 @@ EXPORTED = """
     mount use_mount mount_each mount_target map get_component_context use_state StateHandle
     exception_handler ExceptionContext ExceptionHandler
     ROOT_PATH StablePath StableKey Symbol
-    CocoIndexError TransientError DeletionGuard Limits DeletionsWithheldError
+    DatabaseConnectionSpec CocoIndexError TransientError DeletionGuard Limits DeletionsWithheldError
 """.split()
 
 # Exported once they work; an export that does nothing would be worse than none.

@@ -111,6 +111,20 @@ def test_batching_computes_what_is_not_remembered(harness):
     }
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("side", ["this", "floor"])
+def test_tables_hold_what_was_declared(harness, pg18_server, monkeypatch, number, side):
+    from benchmarks import tables
+
+    monkeypatch.setattr(tables, "server", lambda: pg18_server.url)
+    bodies = 1 if side == "this" else 0
+    assert run(harness, "tables", number, side) == {
+        "cold": (bodies, 0),
+        "unchanged": (bodies, 0),
+        "1% changed": (bodies, 0),
+    }
+
+
 def test_startup_finds_nothing_to_do(harness):
     assert run(harness, "startup") == {"import": (0, 0), "update, nothing to do": (0, 0)}
 

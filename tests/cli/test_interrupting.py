@@ -13,7 +13,7 @@ import pytest
 pty = pytest.importorskip("pty")
 
 SLEEPER = """
-import asyncio, pathlib, sys, threading
+import asyncio, pathlib, sys, time
 import cocoindex as coco
 
 @coco.lifespan
@@ -32,7 +32,9 @@ async def sleeper():
 @coco.fn
 def stuck():
     print("stuck", flush=True)
-    threading.Event().wait()
+    while not pathlib.Path("awake").exists():
+        time.sleep(0.01)
+    print("returned", flush=True)
 
 @coco.fn
 async def main(kind):
@@ -110,6 +112,25 @@ def test_the_second_signal_ends_the_process_at_once(running: Any) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=300)
     assert process.returncode == -signal.SIGINT
+
+
+def test_a_synchronous_body_is_let_run_to_its_end(running: Any, project: Any) -> None:
+    process = running("stuck", "main.py:blocked")
+    process.send_signal(signal.SIGINT)
+    project.write("awake", "")
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, patient(err)) == (130, "")
+    assert "returned\n" in out
+
+
+@pytest.mark.slow
+def test_a_body_that_does_not_return_is_named_after_a_while(running: Any) -> None:
+    process = running("stuck", "main.py:blocked")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert (
+        process.stderr.readline() == 'Waiting for stuck at /"x"… press Ctrl-C again to quit now.\n'
+    )
 
 
 def test_on_a_terminal_the_display_stays_whole_and_the_cursor_comes_back(project: Any) -> None:

@@ -165,7 +165,7 @@ class TestErrors:
         assert list(project.root.iterdir()) == []
 
     def test_other_kinds_of_store_are_named_without_their_password(self, here: Any) -> None:
-        done = here("state", "du", "postgresql://me:hunter2@host/db")
+        done = here("state", "du", "mysql://me:hunter2@host/db")
         assert done.returncode == 1
         assert "not available in this release" in done.stderr
         assert "hunter2" not in done.stderr

@@ -295,6 +295,16 @@ def test_what_cannot_be_keyed_is_a_type_error_that_says_what_to_do(value):
         key(value)
 
 
+def test_the_key_of_a_coroutine_asks_for_its_await():
+    async def read():
+        return "text"
+
+    forgotten = read()
+    with pytest.raises(TypeError, match=r"<class 'coroutine'>: forgot `await`\?"):
+        key(forgotten)
+    forgotten.close()
+
+
 def test_instances_of_local_classes_have_no_key():
     class Local:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -138,3 +139,33 @@ class TestUnlisted:
         await bench.run(lambda: listing("b1"))
 
         assert table.rows == {"b1": 1}
+
+
+@pytest.mark.parametrize("kind", ["iterable", "async iterable"])
+async def test_a_listing_that_fails_loses_nothing_even_if_the_error_is_caught(bench, table, kind):
+    items, unreadable = ["a", "b", "c"], None
+
+    def listing():
+        for item in items:
+            if item == unreadable:
+                raise OSError(item)
+            yield item, item
+
+    async def listing_async():
+        for pair in listing():
+            yield pair
+
+    async def main():
+        with contextlib.suppress(OSError):
+            await coco.mount_each(
+                lambda value: table.declare(value, value),
+                listing() if kind == "iterable" else listing_async(),
+            )
+
+    await bench.run(main)
+    unreadable = "b"
+    await bench.run(main)
+    assert set(table.rows) == {"a", "b", "c"}
+    items, unreadable = ["a"], None
+    await bench.run(main)
+    assert set(table.rows) == {"a"}

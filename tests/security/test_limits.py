@@ -46,6 +46,9 @@ async def test_a_key_that_is_too_long_is_refused(limited, key):
         await run(lambda: table.declare(key, "v"))
     assert len(str(refused.value)) < 200
     assert table.rows == {}
+    run = limited()
+    with pytest.raises(ValueError, match=r"Limits\.key_bytes=4096"):
+        await run(lambda: coco.use_state(key))
 
 
 async def test_a_key_just_within_the_limit_is_taken(limited):

@@ -113,6 +113,20 @@ class DecoratedFunction:
 
     # Running the body
 
+    @property
+    def runs_on_thread(self) -> bool:
+        """Whether a synchronous body only becomes async by running on a thread."""
+        return (
+            self.is_async
+            and not self.raw_is_async
+            and self._is_simple()
+            and (not raw_bodies.active)
+        )
+
+    def invoke_here(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run the bare body on this thread."""
+        return self.raw(*args, **kwargs)
+
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the body; a method that is called on its class gets its instance in ``args``."""
         if self._is_simple():
@@ -306,8 +320,15 @@ class BoundFunction:
     def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         return self.function.call_key((self.instance, *args), kwargs)
 
+    @property
+    def runs_on_thread(self) -> bool:
+        return self.function.runs_on_thread
+
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return self.function.invoke_on(self.instance, args, kwargs)
+
+    def invoke_here(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return self.function.invoke_here((self.instance, *args), kwargs)
 
     def encode_result(self, value: Any) -> bytes:
         return self.function.encode_result(value)

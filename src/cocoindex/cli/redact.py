@@ -7,7 +7,7 @@ import re
 MASK = "***"
 
 _URL_PASSWORD = re.compile(
-    r"(?P<head>\b[a-z][a-z0-9+.\-]*://[^\s:/@'\"]*:)[^\s@'\"]+(?=@)", re.IGNORECASE
+    r"(?P<head>\b[a-z][a-z0-9+.\-]*://[^\s:/@'\"]*:)[^\s'\"]+(?=@)", re.IGNORECASE
 )
 _NAME = (
     r"[\w\-]*(?:password|passwd|pwd|secret|api_?key|access_?key|auth_?token|access_?token"

@@ -11,6 +11,7 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import Any, TypeVar, cast
@@ -19,6 +20,9 @@ R = TypeVar("R")
 
 _PATIENCE = 5.0
 """Seconds a body may take to end after an interruption before it is named."""
+
+_GLANCE = 0.02
+"""Seconds between two looks at what still runs."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -65,8 +69,9 @@ async def _carried(
 def session(*, quiet: bool = False) -> Iterator[Session]:
     """Guard a command that uses the engine.
 
-    The first SIGINT or SIGTERM cancels all work of the engine; the second one ends the process
-    at once. However the block ends, every environment of the process is stopped.
+    The first SIGINT or SIGTERM cancels all work of the engine, and lets synchronous bodies that
+    run return; the second one ends the process at once. However the block ends, every
+    environment of the process is stopped.
 
     Raises:
         Interrupted: a signal came; whatever the cancellation made the block raise is dropped.
@@ -80,6 +85,8 @@ def session(*, quiet: bool = False) -> Iterator[Session]:
             if current.signum is None:
                 raise
         finally:
+            if current.signum is not None:
+                _wait_for_bodies()
             stop_environments()
     if current.signum is not None:
         raise Interrupted(current.signum)
@@ -140,6 +147,14 @@ def _release_terminal() -> None:
     terminal = sys.modules.get("cocoindex.display.terminal")
     if terminal is not None:
         terminal.release_terminal()
+
+
+def _wait_for_bodies() -> None:
+    """Let synchronous bodies return, which can't be cancelled; a second signal ends the wait."""
+    from cocoindex.cli.stuck import running_bodies
+
+    while running_bodies():
+        time.sleep(_GLANCE)
 
 
 def _name_stuck_bodies() -> None:

@@ -16,8 +16,10 @@ from cocoindex.cli.session import call
 from cocoindex.cli.targets import FoundApp, closest_first
 from cocoindex.errors import CocoIndexError
 from cocoindex.state.open import open_store, store_exists
+from cocoindex.state.postgres.location import PostgresLocation, is_postgres_url
 
 if TYPE_CHECKING:
+    import cocoindex as coco
     from cocoindex import Environment
     from cocoindex.engine.lifespan import LazyEnvironment
 
@@ -33,19 +35,30 @@ def opened(db: str) -> Iterator[Environment]:
 
     check_exists(db)
     with _explained():
-        env = coco.Environment(coco.Settings(db_path=Path(db)), name=f"store {db}")
+        env = coco.Environment(_settings_of(db), name=f"store {redact(db)}")
     try:
         yield env
     finally:
         env.close()
 
 
-def check_exists(db: str) -> None:
-    """Raise ``CliError`` unless a state store is at ``db``."""
-    if not Path(db).exists():
+def _settings_of(db: str) -> coco.Settings:
+    import cocoindex as coco
+
+    if is_postgres_url(db):
+        return coco.Settings(database=coco.DatabaseConnectionSpec(db))
+    return coco.Settings(db_path=db)
+
+
+def check_exists(db: str | PostgresLocation) -> None:
+    """Raise ``CliError`` unless a state store is at ``db``, a directory or a URL."""
+    if not isinstance(db, PostgresLocation) and not is_postgres_url(db) and not Path(db).exists():
         raise CliError(f"Database path does not exist: {db}")
-    if not store_exists(db):
-        raise CliError(f"Failed to open database: there is no state store at {db}")
+    with _explained():
+        found = store_exists(db)
+    if not found:
+        where = redact(str(db))
+        raise CliError(f"Failed to open database: there is no state store at {where}")
 
 
 @contextlib.contextmanager
@@ -56,7 +69,7 @@ def _explained() -> Iterator[None]:
         raise CliError(f"Failed to open database: {one_line(error)}") from error
 
 
-def names_in(db: str) -> list[str]:
+def names_in(db: str | PostgresLocation) -> list[str]:
     """Names of the apps with state in an existing store, sorted. Raises like :func:`opened`."""
     check_exists(db)
     with _explained():
@@ -72,7 +85,9 @@ def check_name(db: str, app_name: str) -> None:
     names = names_in(db)
     if app_name not in names:
         known = ", ".join(closest_first(app_name, names)) or "(none)"
-        raise CliError(f"No app named '{app_name}' found in '{db}'. Persisted apps: {known}")
+        raise CliError(
+            f"No app named '{app_name}' found in '{redact(db)}'. Persisted apps: {known}"
+        )
 
 
 def forget(db: str, app_name: str) -> None:
@@ -109,12 +124,12 @@ def describe_env(found: FoundApp, env: Environment) -> str:
     return f"environment '{found.env_name}' (db path: {path})"
 
 
-def location(settings: Any) -> str | None:
+def location(settings: coco.Settings) -> str | PostgresLocation | None:
     """Where settings put the store; None if they don't say."""
-    path = settings.db_path or os.environ.get("COCOINDEX_DB") or None
-    if path is None and getattr(settings, "database", None) is not None:
-        return str(settings.database.url)
-    return None if path is None else os.fspath(path)
+    if settings.db_path is None and (path := os.environ.get("COCOINDEX_DB")):
+        return path
+    found = settings.store_location()
+    return found if found is None or isinstance(found, PostgresLocation) else os.fspath(found)
 
 
 # --- What a store tracks -----------------------------------------------------------------
@@ -143,7 +158,7 @@ async def _counts(env: Any, app_name: str) -> dict[str, int]:
 class Peek(NamedTuple):
     """What can be said of an environment without making a store for it."""
 
-    db_path: str | None
+    db_path: str | PostgresLocation | None
     names: tuple[str, ...]
 
 
@@ -155,10 +170,12 @@ async def peek(env: Any) -> Peek:
     if opened_env is not None:
         return Peek(location(opened_env.settings), tuple(persisted_names(opened_env)))
     path = await _location_when_started(env)
-    return Peek(path, tuple(names_in(path)) if path and store_exists(path) else ())
+    with _explained():
+        is_there = path is not None and store_exists(path)
+    return Peek(path, tuple(names_in(path)) if path is not None and is_there else ())
 
 
-async def _location_when_started(lazy: LazyEnvironment) -> str | None:
+async def _location_when_started(lazy: LazyEnvironment) -> str | PostgresLocation | None:
     """Run the lifespan function to its end for the settings that it makes."""
     from cocoindex.engine.lifespan import EnvironmentBuilder, _lifespan_context
 

@@ -15,6 +15,7 @@ import click
 
 from cocoindex.cli import ask
 from cocoindex.cli.errors import CliError
+from cocoindex.state.postgres.location import PostgresLocation
 
 if TYPE_CHECKING:
     from cocoindex import App
@@ -215,10 +216,12 @@ def closest_first(name: str, others: Iterable[str]) -> list[str]:
     return near + [other for other in names if other not in near]
 
 
-def shown_path(path: str | os.PathLike[str] | None) -> str:
+def shown_path(path: str | os.PathLike[str] | PostgresLocation | None) -> str:
     """``./…`` below the working directory, else as given; ``(unknown)`` without one."""
     if path is None:
         return "(unknown)"
+    if isinstance(path, PostgresLocation):
+        return str(path)
     text = os.fspath(path)
     if "://" in text:
         from cocoindex.cli.redact import redact

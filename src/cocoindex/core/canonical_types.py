@@ -38,6 +38,8 @@ _PICKLE_PROTOCOL: Final = 5  # pinned: a newer interpreter must not change anybo
 
 def unsupported(cls: type) -> UsageTypeError:
     """The error for a value that has no canonical form."""
+    if cls is types.CoroutineType:
+        return UsageTypeError(f"Unsupported type for memoization key: {cls!r}: forgot `await`?")
     return UsageTypeError(
         f"Unsupported type for memoization key: {cls!r}. Provide __coco_memo_key__() or register "
         "a key function with register_memo_key_function()."

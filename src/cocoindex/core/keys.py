@@ -34,6 +34,7 @@ __all__ = [
     "encode_path",
     "key_segment",
     "key_text",
+    "normalize_and_encode",
     "normalize_key",
     "path_text",
 ]
@@ -126,6 +127,10 @@ _SMALL_INTS: Final = tuple(
 _INT_TAGS: Final = tuple(bytes((_INT_ZERO + n,)) for n in range(-8, 9))  # index: 8 ± length
 
 
+_SCALARS: Final = frozenset((str, int, bytes, bool, UUID, Symbol, type(None)))
+"""Types of keys that are stored as they are."""
+
+
 # --- Normalizing -------------------------------------------------------------------------
 
 
@@ -139,6 +144,15 @@ def normalize_key(key: Any) -> StableKey:
     if type(key) is str:
         return key
     return _normalize(key, key, 0)
+
+
+def normalize_and_encode(key: Any) -> tuple[StableKey, bytes]:
+    """``normalize_key(key)`` and ``encode_key(key)``; raises what they raise."""
+    encoded = encode_key(key)
+    kind = type(key)
+    if kind is str or kind is int or (kind is tuple and _SCALARS.issuperset(map(type, key))):
+        return key, encoded  # as they are stored: what is wrong with an int, encoding finds
+    return normalize_key(key), encoded
 
 
 def _normalize(key: Any, whole: Any, depth: int) -> StableKey:
@@ -242,6 +256,8 @@ def _encode_int(value: int) -> bytes:
 
 def _encode_tuple(key: Iterable[Any]) -> bytes:
     try:
+        if _SCALARS.issuperset(map(type, key)):  # the key of a row, mostly
+            return b"3" + b"".join(map(encode_key, key)) + b"\0"
         return _encode_nested(key, 1)
     except (UsageTypeError, InvalidKeyError):
         normalize_key(key)  # raises the same error, naming the whole key

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,13 @@ from cocoindex.engine.dependencies import (
 )
 from cocoindex.engine.frames import Frame
 from cocoindex.engine.function_memos import MemoEntry
+from cocoindex.engine.loops import running_loop
 from cocoindex.engine.scope import ComponentContext, current_or_none, enter, leave
 from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
     from cocoindex.engine.function import Function
+    from cocoindex.engine.function_memos import Reservation
     from cocoindex.engine.rows import FunctionMemoRow
 
 Args = tuple[Any, ...]
@@ -194,6 +197,15 @@ class _MemoCall:
             ]
         return self.memos.store(self.key, self.function, self.frame, value, states)
 
+    def wait_for(self, other: Reservation) -> None:
+        """Block until an equal call has ended."""
+        if other.loop is not None and other.loop is running_loop():
+            raise UsageError(
+                f"{self.function.name}() is called on the event loop while an equal call is "
+                "awaited there, which could not go on: await this one too (as_async)"
+            )
+        other.waiter().result()
+
     def finish(self, entry: MemoEntry) -> Any:
         """Hand the entry's dependencies to the caller, and its value out."""
         self.scope.frame.receive_call(entry.row.deps, self.key.fingerprint)
@@ -204,23 +216,28 @@ async def _memoized_async(
     scope: ComponentContext, function: Function, args: Args, kwargs: Kwargs
 ) -> Any:
     call = _MemoCall(scope, function, args, kwargs)
-    fingerprint = call.key.fingerprint
-    while (other := call.memos.reserve(fingerprint)) is not None:
-        await asyncio.wrap_future(other)
-    try:
-        entry = call.reuse_now() or await _check_or_run_async(call)
-    finally:
-        call.memos.release(fingerprint)
+    loop = asyncio.get_running_loop()
+    entry = None
+    while entry is None:
+        while (other := call.memos.reserve(call.key.fingerprint, loop)) is not None:
+            await asyncio.wrap_future(other.waiter())
+        try:
+            entry = call.reuse_now() or await _check_or_run_async(call)
+        finally:
+            call.memos.release(call.key.fingerprint)
+        if entry is None:
+            entry = await _run_on_thread(call, loop)
     return call.finish(entry)
 
 
-async def _check_or_run_async(call: _MemoCall) -> MemoEntry:
+async def _check_or_run_async(call: _MemoCall) -> MemoEntry | None:
+    """None: it has to run on a thread."""
     token = enter(call.inner())
     try:
         entry = None
         if (row := call.candidate()) is not None and (checks := call.checks(row)):
             entry = call.accept(row, await ask(checks))
-        if entry is None:
+        if entry is None and not call.function.runs_on_thread:
             value = await call.function.invoke(call.args, call.kwargs)
             check_cancellation()  # nothing that comes too late is stored
             entry = call.store(value, await ask(call.checks_after_run()))
@@ -230,11 +247,74 @@ async def _check_or_run_async(call: _MemoCall) -> MemoEntry:
         call.frame.has_ended = True
 
 
+async def _run_on_thread(call: _MemoCall, loop: asyncio.AbstractEventLoop) -> MemoEntry | None:
+    """Run a synchronous body; None: another call has just done that."""
+    body = _ThreadedBody(call, loop)
+    token = enter(call.inner())
+    try:
+        call.frame.has_ended = False
+        value = await asyncio.to_thread(body.run)
+        if body.other is not None:
+            await asyncio.wrap_future(body.other.waiter())
+        if not body.has_run:
+            return None
+        check_cancellation()
+        return call.store(value, await ask(call.checks_after_run()))
+    finally:
+        leave(token)
+        call.frame.has_ended = True
+        body.end()
+
+
+class _ThreadedBody:
+    """A body that takes the reservation on the thread on which it runs.
+
+    Taken before there is a thread, all threads could be waiting for the call, and the call for
+    one of them. An awaiting task that is cancelled leaves the body behind, which then holds the
+    reservation until it ends.
+    """
+
+    def __init__(self, call: _MemoCall, loop: asyncio.AbstractEventLoop) -> None:
+        self.other: Reservation | None = None
+        self.has_run = False
+        self._call = call
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._is_awaited = True
+        self._has_ended = False
+
+    def run(self) -> Any:
+        """The body's result; nothing if an equal call runs, or has run meanwhile."""
+        memos, fingerprint = self._call.memos, self._call.key.fingerprint
+        self.other = memos.reserve(fingerprint, self._loop)
+        if self.other is not None:
+            return None
+        try:
+            if memos.reached(fingerprint) is not None:
+                return None
+            self.has_run = True
+            return self._call.function.invoke_here(self._call.args, self._call.kwargs)
+        finally:
+            with self._lock:
+                self._has_ended = True
+                is_awaited = self._is_awaited
+            if not is_awaited:
+                memos.release(fingerprint)
+
+    def end(self) -> None:
+        """Release the reservation, or leave that to the body if it still runs."""
+        with self._lock:
+            self._is_awaited = False
+            has_ended = self._has_ended
+        if has_ended:
+            self._call.memos.release(self._call.key.fingerprint)
+
+
 def _memoized_sync(scope: ComponentContext, function: Function, args: Args, kwargs: Kwargs) -> Any:
     call = _MemoCall(scope, function, args, kwargs)
     fingerprint = call.key.fingerprint
     while (other := call.memos.reserve(fingerprint)) is not None:
-        other.result()
+        call.wait_for(other)
     try:
         entry = call.reuse_now() or _check_or_run_sync(call)
     finally:

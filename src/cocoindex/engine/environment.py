@@ -78,9 +78,10 @@ class Environment:
         info: Any = None,
         store: Store | None = None,
     ) -> None:
-        if settings.db_path is None and store is None:
+        if settings.store_location() is None and store is None:
             raise UsageValueError(
-                "Settings.db_path must be provided: it says where the environment keeps its state"
+                "Settings.db_path must be provided (or Settings.database): it says where the "
+                "environment keeps its state"
             )
         self._name = name or ""
         self._settings = settings
@@ -99,9 +100,10 @@ class Environment:
         register_environment(self)
 
     def _open_store(self, settings: Settings) -> Store:
-        assert settings.db_path is not None
+        location = settings.store_location()
+        assert location is not None
         return open_store(
-            settings.db_path,
+            location,
             map_size=settings.lmdb_map_size,
             max_dbs=settings.lmdb_max_dbs,
             holder=f"environment {self._name!r}" if self._name else "an environment",

@@ -62,6 +62,15 @@ class Function(Protocol):
         ...
 
     @property
+    def runs_on_thread(self) -> bool:
+        """Whether :meth:`invoke` awaits a synchronous body that runs on a thread."""
+        ...
+
+    def invoke_here(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run that body on the calling thread."""
+        ...
+
+    @property
     def is_identity(self) -> bool:
         """Whether the result is an allocated id, which a full reprocess must not change."""
         ...
@@ -79,6 +88,7 @@ class PlainFunction:
     memo = False
     logic_tracking: LogicTracking = None
     is_identity = False
+    runs_on_thread = False
 
     def __init__(self, fn: Callable[..., Any], name: str | None = None) -> None:
         self._fn = fn
@@ -93,6 +103,8 @@ class PlainFunction:
 
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return self._fn(*args, **kwargs)
+
+    invoke_here = invoke
 
     def encode_result(self, value: Any) -> bytes:  # noqa: ARG002
         raise InternalError(f"{self.name} is not memoized")

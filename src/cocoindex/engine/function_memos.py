@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import logging
 import threading
@@ -28,12 +29,17 @@ _logger = logging.getLogger("cocoindex.engine")
 _reservation_lock = threading.Lock()
 
 
-class _Reservation:
-    """A call in progress. Its future is made only if somebody waits for it."""
+class Reservation:
+    """A call in progress. Its future is made only if somebody waits for it.
 
-    __slots__ = ("_future", "_released")
+    Attributes:
+        loop: the event loop that has to go on for the call to end, if so.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_future", "_released", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.loop = loop
         self._future: concurrent.futures.Future[None] | None = None
         self._released = False
 
@@ -80,7 +86,7 @@ class FunctionMemos:
         self._reached: dict[bytes, MemoEntry] = {}
         self._kept: set[bytes] = set()
         """Stored entries that a reached one refers to."""
-        self._running: dict[bytes, _Reservation] = {}
+        self._running: dict[bytes, Reservation] = {}
 
     def _load(self) -> dict[bytes, bytes]:
         execution = self._execution
@@ -96,11 +102,13 @@ class FunctionMemos:
 
     # --- one call at a time --------------------------------------------------------------------
 
-    def reserve(self, fingerprint: bytes) -> concurrent.futures.Future[None] | None:
+    def reserve(
+        self, fingerprint: bytes, loop: asyncio.AbstractEventLoop | None = None
+    ) -> Reservation | None:
         """Become the one that runs this call (None), or get what to wait for."""
-        mine = _Reservation()
+        mine = Reservation(loop)
         winner = self._running.setdefault(fingerprint, mine)
-        return None if winner is mine else winner.waiter()
+        return None if winner is mine else winner
 
     def release(self, fingerprint: bytes) -> None:
         self._running.pop(fingerprint).release()
@@ -254,4 +262,4 @@ def labels_key(key: CallKey) -> bytes:
     return known
 
 
-__all__ = ["FunctionMemos", "MemoEntry", "labels_key"]
+__all__ = ["FunctionMemos", "MemoEntry", "Reservation", "labels_key"]

@@ -35,6 +35,7 @@ class Allocation:
     memo = True
     logic_tracking: LogicTracking = None
     is_identity = True
+    runs_on_thread = False
 
     def __init__(self, kind: str, *, is_async: bool) -> None:
         self.name = kind
@@ -51,6 +52,8 @@ class Allocation:
         check_cancellation()
         current_scope()
         return self._allocate_async() if self.is_async else uuid.uuid4()
+
+    invoke_here = invoke
 
     async def _allocate_async(self) -> int:
         return allocate_int()

@@ -18,14 +18,13 @@ from collections.abc import (
     Iterator,
 )
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from cocoindex.engine.context_values import ContextKey, ContextProvider
 from cocoindex.engine.environment import AppRegistry, Environment, environments
 from cocoindex.engine.exception_handlers import ExceptionHandler
 from cocoindex.engine.loops import background_loop, running_loop, submit
-from cocoindex.engine.settings import DB_ENV_VAR, Settings, get_default_db_path
+from cocoindex.engine.settings import DATABASE_ENV_VAR, DB_ENV_VAR, Settings, get_default_db_path
 from cocoindex.errors import UsageError, UsageValueError
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ class LazyEnvironment:
             exits.push_async_callback(builder.context_provider.aclose)
             if self._lifespan is not None:
                 await exits.enter_async_context(_lifespan_context(self._lifespan, builder))
-            builder.settings.db_path = self._location(builder.settings)
+            self._complete(builder.settings)
             environment = Environment(
                 builder.settings,
                 name=self._name,
@@ -159,14 +158,16 @@ class LazyEnvironment:
             self._exits = exits.pop_all()
         return environment
 
-    def _location(self, settings: Settings) -> Path:
-        path = settings.db_path if settings.db_path is not None else get_default_db_path()
-        if path is None:
+    def _complete(self, settings: Settings) -> None:
+        """Let the environment variable say where the state is, if nothing else is given."""
+        if settings.db_path is None:
+            settings.db_path = get_default_db_path()
+        if settings.db_path is None and settings.database is None:
             raise UsageValueError(
                 "the default environment has no store location: Settings.db_path must be provided "
-                f"by a lifespan function (builder.settings.db_path = ...), or {DB_ENV_VAR} set"
+                f"by a lifespan function (builder.settings.db_path = ...), or {DB_ENV_VAR} set, or "
+                f"{DATABASE_ENV_VAR} for state in Postgres"
             )
-        return Path(path)
 
     async def stop(self) -> None:
         """Close the environment: the lifespan's tail, context values, then the store."""

@@ -19,7 +19,8 @@ class Limits:
     """Sizes beyond which data is refused with a ``ValueError``. ``None``: no limit.
 
     Attributes:
-        key_bytes: encoded size of one key of a component or a target state, in bytes.
+        key_bytes: encoded size of one key of a component, a target state or a user state, in
+            bytes.
         path_depth: number of keys in the path of a component.
         states_per_component: number of target states that one component declares.
         bytes_in_flight: size of the state that waits for the disk, in bytes. Beyond it

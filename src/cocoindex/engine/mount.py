@@ -139,14 +139,18 @@ async def mount_each(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
         raise UsageTypeError("mount_each needs the items after the function")
     each = _Each(_mounting_scope(), _keys(subpath, fn), function_of(fn), tuple(rest[1:]), kwargs)
     check_cancellation()
-    if hasattr(rest[0], "__aiter__"):
-        async for item in rest[0]:
-            await each.start(item)
-    else:
-        if isinstance(rest[0], Mapping):
-            raise UsageTypeError("mount_each() takes (key, value) pairs: pass mapping.items()")
-        for item in _iterable(rest[0]):
-            await each.start(item)
+    if isinstance(rest[0], Mapping):
+        raise UsageTypeError("mount_each() takes (key, value) pairs: pass mapping.items()")
+    try:
+        if hasattr(rest[0], "__aiter__"):
+            async for item in rest[0]:
+                await each.start(item)
+        else:
+            for item in _iterable(rest[0]):
+                await each.start(item)
+    except BaseException:  # raised again: also for whoever catches it, this is no whole listing
+        each.keep_the_rest()
+        raise
     return each.handle
 
 
@@ -171,6 +175,10 @@ class _Each:
         self._call = scope.execution.tree.each_call(self._keys)
         self._level: Level | None = None
         self._hits = 0
+
+    def keep_the_rest(self) -> None:
+        """Nothing that is not listed is known to be gone."""
+        self._call.unlisted.append(lambda _key: True)
 
     async def start(self, item: Any) -> None:
         """Mount one item's component, as soon as the limit allows."""

@@ -11,7 +11,7 @@ from cocoindex.core.keys import (
     Symbol,
     encode_key,
     key_segment,
-    normalize_key,
+    normalize_and_encode,
     path_text,
 )
 from cocoindex.core.sentinels import NOT_SET
@@ -210,8 +210,8 @@ class TargetStateProvider(Generic3[T1, T2, T3]):
             raise UsageTypeError("target_state() takes a key and one value (or spec=)")
         if value is NOT_SET:
             value = spec
-        encoded = encode_key(key)
-        return TargetState(self, key if type(key) is str else normalize_key(key), encoded, value)
+        normalized, encoded = normalize_and_encode(key)
+        return TargetState(self, normalized, encoded, value)
 
     def attachment(self, att_type: str) -> TargetStateProvider[Any, Any, Any]:
         """The provider of auxiliary states of kind ``att_type``; the same object every time.

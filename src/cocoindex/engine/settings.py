@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cocoindex.errors import UsageValueError
+from cocoindex.state.postgres.location import PostgresLocation, is_postgres_url
 
 DB_ENV_VAR = "COCOINDEX_DB"
+DATABASE_ENV_VAR = "COCOINDEX_DATABASE_URL"
 
 
 @dataclass
@@ -31,12 +33,53 @@ class LmdbSettings:
             raise UsageValueError(f"LmdbSettings.map_size must be positive, not {self.map_size}")
 
 
+@dataclass(repr=False)
+class DatabaseConnectionSpec:
+    """A Postgres database, and how to connect to it. Its ``repr`` has no password in it.
+
+    Attributes:
+        url: ``postgresql://...``.
+        user, password: override those in ``url``.
+        max_connections: how many connections may be open at a time; at least 1.
+        min_connections: how many a pool keeps open; at least 0.
+    """
+
+    url: str
+    user: str | None = None
+    password: str | None = None
+    max_connections: int = 25
+    min_connections: int = 5
+
+    def location(self, schema: str | None = None) -> PostgresLocation:
+        """Raises ``ValueError`` if ``url`` can't be read; the message does not quote it."""
+        return PostgresLocation.of(
+            self.url,
+            user=self.user,
+            password=self.password,
+            schema=schema,
+            max_connections=self.max_connections,
+        )
+
+    def __repr__(self) -> str:
+        try:
+            shown = str(self.location())
+        except ValueError:
+            shown = "(unreadable)"
+        secret = "" if self.password is None else ", password='***'"
+        return (
+            f"DatabaseConnectionSpec(url={shown!r}, user={self.user!r}{secret}, "
+            f"max_connections={self.max_connections}, min_connections={self.min_connections})"
+        )
+
+
 class Settings:
     """Where an environment keeps its state, and how.
 
     Args:
         db_path: directory of the embedded store; None: the environment variable
             ``COCOINDEX_DB`` (default environment only).
+        database: the Postgres database that holds the state if there is no ``db_path``.
+        db_schema_name: the schema in it, made if missing; None: the connection's default.
         db_settings: settings of the embedded store.
         lmdb_max_dbs, lmdb_map_size: the same, spelt as keywords.
         global_execution_options: read back as given; apps ignore it.
@@ -47,19 +90,34 @@ class Settings:
         db_path: os.PathLike[str] | str | None = None,
         db_settings: LmdbSettings | None = None,
         *,
+        database: DatabaseConnectionSpec | None = None,
+        db_schema_name: str | None = None,
         lmdb_max_dbs: int | None = None,
         lmdb_map_size: int | None = None,
         global_execution_options: Any = None,
     ) -> None:
         if db_settings is not None and (lmdb_max_dbs is not None or lmdb_map_size is not None):
             raise UsageValueError("give db_settings or lmdb_max_dbs/lmdb_map_size, not both")
+        if is_postgres_url(db_path):
+            raise UsageValueError(
+                "db_path is the directory of an embedded store; for state in Postgres, give "
+                "database=DatabaseConnectionSpec(url)"
+            )
         self.db_path = None if db_path is None else Path(db_path)
+        self.database = database
+        self.db_schema_name = db_schema_name
         self.db_settings = db_settings if db_settings is not None else LmdbSettings()
         if lmdb_max_dbs is not None:
             self.lmdb_max_dbs = lmdb_max_dbs
         if lmdb_map_size is not None:
             self.lmdb_map_size = lmdb_map_size
         self.global_execution_options = global_execution_options
+
+    def store_location(self) -> Path | PostgresLocation | None:
+        """Where the state is: ``db_path``, else the database; None if neither is given."""
+        if self.db_path is not None:
+            return Path(self.db_path)
+        return self.database.location(self.db_schema_name) if self.database is not None else None
 
     @property
     def lmdb_max_dbs(self) -> int:
@@ -79,13 +137,16 @@ class Settings:
 
     @classmethod
     def from_env(cls, db_path: os.PathLike[str] | str | None = None) -> Settings:
-        """Settings from environment variables (``COCOINDEX_LMDB_*``; not ``COCOINDEX_DB``).
+        """Settings from environment variables (``COCOINDEX_LMDB_*``, ``COCOINDEX_DATABASE_*``;
+        not ``COCOINDEX_DB``).
 
         Raises:
             ValueError: a variable can't be parsed; the message names it and its value.
         """
         return cls(
             db_path,
+            database=_database_from_env(),
+            db_schema_name=os.environ.get("COCOINDEX_DATABASE_SCHEMA_NAME") or None,
             lmdb_max_dbs=_int_from_env("COCOINDEX_LMDB_MAX_DBS"),
             lmdb_map_size=_int_from_env("COCOINDEX_LMDB_MAP_SIZE"),
         )
@@ -96,7 +157,26 @@ class Settings:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Settings(db_path={self.db_path!r}, db_settings={self.db_settings!r})"
+        return (
+            f"Settings(db_path={self.db_path!r}, db_settings={self.db_settings!r}, "
+            f"database={self.database!r}, db_schema_name={self.db_schema_name!r})"
+        )
+
+
+def _database_from_env() -> DatabaseConnectionSpec | None:
+    url = os.environ.get(DATABASE_ENV_VAR)
+    limits = {
+        "max_connections": _int_from_env("COCOINDEX_DATABASE_MAX_CONNECTIONS"),
+        "min_connections": _int_from_env("COCOINDEX_DATABASE_MIN_CONNECTIONS"),
+    }
+    if not url:
+        return None
+    return DatabaseConnectionSpec(
+        url,
+        user=os.environ.get("COCOINDEX_DATABASE_USER") or None,
+        password=os.environ.get("COCOINDEX_DATABASE_PASSWORD") or None,
+        **{name: limit for name, limit in limits.items() if limit is not None},
+    )
 
 
 def _int_from_env(name: str) -> int | None:

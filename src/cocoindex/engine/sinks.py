@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.targets import ChildTargetDef, TargetActionSink, call_sink, plan_child
 from cocoindex.engine.workers import worker_pool
-from cocoindex.errors import TransientError, UsageError, UsageValueError
+from cocoindex.errors import StoreError, TransientError, UsageError, UsageValueError
 
 if TYPE_CHECKING:
     from cocoindex.engine.context_values import ContextProvider
@@ -34,12 +34,26 @@ to be efficient, small enough that an interrupted run has committed what it did 
 class _Request:
     """The actions of one component, waiting for the next call of their sink."""
 
-    __slots__ = ("actions", "done", "wants_child")
+    __slots__ = ("_check", "actions", "done", "wants_child")
 
-    def __init__(self, actions: list[Any], wants_child: Sequence[int]) -> None:
+    def __init__(
+        self, actions: list[Any], wants_child: Sequence[int], check: Callable[[], None]
+    ) -> None:
         self.actions = actions
         self.wants_child = wants_child
+        self._check = check
         self.done: asyncio.Future[Children | None] = asyncio.get_running_loop().create_future()
+
+    def may_go(self) -> bool:
+        """Whether somebody waits for it and may still act; else it has failed."""
+        if self.done.cancelled():
+            return False
+        try:
+            self._check()
+        except StoreError as error:
+            self.fail(error)
+            return False
+        return True
 
     def succeed(self, children: Children | None) -> None:
         if not self.done.done():
@@ -60,8 +74,10 @@ class SinkQueue:
         self._task: asyncio.Task[None] | None = None
         self._call_actions = FIRST_CALL_ACTIONS
 
-    async def apply(self, actions: list[Any], wants_child: Sequence[int]) -> Children | None:
-        request = _Request(actions, wants_child)
+    async def apply(
+        self, actions: list[Any], wants_child: Sequence[int], check: Callable[[], None]
+    ) -> Children | None:
+        request = _Request(actions, wants_child, check)
         self._waiting.append(request)
         if self._task is None:
             # A fresh context: neither a component's scope nor its deadline applies inside.
@@ -104,7 +120,7 @@ class SinkQueue:
             self._call_actions = min(MAX_CALL_ACTIONS, self._call_actions * 2)
 
     async def _call(self, requests: list[_Request]) -> None:
-        requests = [request for request in requests if not request.done.cancelled()]
+        requests = [request for request in requests if request.may_go()]
         if not requests:
             return
         try:
@@ -181,13 +197,16 @@ class Sinks:
         self._context_provider = context_provider
         self._queues: dict[object, SinkQueue] = {}
 
-    async def apply(self, actions: SinkActions) -> None:
-        """Apply one component's actions for one sink, and resolve child providers."""
+    async def apply(self, actions: SinkActions, check: Callable[[], None]) -> None:
+        """Apply one component's actions for one sink, and resolve child providers.
+
+        ``check`` raises ``StoreError``, right before the sink is called, if it must not be.
+        """
         queue = self._queues.get(actions.sink.key)
         if queue is None:
             queue = self._queues[actions.sink.key] = SinkQueue(actions.sink, self._context_provider)
         try:
-            children = await queue.apply(actions.actions, list(actions.children))
+            children = await queue.apply(actions.actions, list(actions.children), check)
         finally:
             if queue.is_idle:
                 self._queues.pop(actions.sink.key, None)

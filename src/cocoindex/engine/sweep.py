@@ -272,6 +272,8 @@ def _remove_empty_directories(run: Run, node_id: int) -> None:
             return
         if section.scan(rows.existence_prefix(node_id), limit=1):
             return
+        if section.get(rows.tracking_key(node_id)) is not None:
+            return  # it was a component once, and deleting its records has failed
         section.write([(place_key, None), (rows.node_key(node_id), None)])
         node_id = parent_id
 
@@ -284,7 +286,7 @@ async def delete_root(run: Run) -> None:
         return
     tombstone = TombstoneRow(rows.ROOT_PARENT_ID, b"", b"")
     key = rows.tombstone_key(rows.ROOT_PARENT_ID, rows.ROOT_ID)
-    dead = Node(NodeKind.DEAD_COMPONENT, rows.ROOT_ID, True)
+    dead = Node(NodeKind.DEAD_COMPONENT, rows.ROOT_ID, rows.decode_node(raw).has_children)
     section.write(
         [
             (rows.existence_key(rows.ROOT_PARENT_ID, b""), dead.encode()),

@@ -307,11 +307,14 @@ class MountTree:
 
 
 def hollow_rows(section: Section, node_id: int) -> Batch | None:
-    """The deletion of everything below a node; None if a component is among it."""
+    """The deletion of everything below a node; None if a component is, or was, among it."""
     batch: Batch = []
     pending = [node_id]
     while pending:
-        for row_key, value in section.scan(rows.existence_prefix(pending.pop())):
+        node_id = pending.pop()
+        if section.get(rows.tracking_key(node_id)) is not None:
+            return None  # a component once, and its records are still to be deleted
+        for row_key, value in section.scan(rows.existence_prefix(node_id)):
             node = rows.decode_node(value)
             if node.is_component:
                 return None

@@ -63,11 +63,14 @@ class UserState:
         section = execution.run.app.section
         fresh = execution.place.is_fresh
         self._stored = {} if fresh else dict(section.scan(self._prefix))
+        self._limits = execution.run.limits
         self._starts_over = execution.run.full_reprocess
         self._handles: dict[bytes, StateHandle[Any]] = {}
 
     def open(self, key: StableKey, initial: Any, type_hint: Any) -> StateHandle[Any]:
-        row_key = self._prefix + encode_key(key)
+        encoded = encode_key(key)
+        self._limits.check_key(key, encoded)
+        row_key = self._prefix + encoded
         stored = None if self._starts_over else self._stored.get(row_key)
         handle: StateHandle[Any] = StateHandle(key, initial, stored, type_hint)
         if self._handles.setdefault(row_key, handle) is not handle:
@@ -99,6 +102,7 @@ def use_state(
         type_hint: decode the stored value into this type.
 
     Raises:
+        ValueError: the key is longer than ``Limits.key_bytes``.
         RuntimeError: outside a component, inside a memoized call or a ``component_subpath``
             block, or the key was used before in this execution.
     """

@@ -123,6 +123,13 @@ class Section(Protocol):
         """
         ...
 
+    def check_lease(self) -> None:
+        """Raise ``StoreError`` if a lease is held here that another process may have by now.
+
+        To be asked right before acting on the outside world. Asks nobody, so it is quick.
+        """
+        ...
+
 
 class SectionSnapshot(Protocol):
     """Read-only, consistent view of one section."""

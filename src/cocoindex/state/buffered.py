@@ -268,6 +268,9 @@ class BufferedSection(ABC):
     @abstractmethod
     def acquire_lease(self, wait_seconds: float = 0.0) -> AbstractContextManager[None]: ...
 
+    def check_lease(self) -> None:  # noqa: B027 - nothing to ask is right for most
+        """A lease that ends only with its process can't be lost."""
+
     # For the store (lock held)
 
     def _generation(self) -> Generation | None:

@@ -8,10 +8,12 @@ each loop once.
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
-__all__ = ["Generation"]
+__all__ = ["CommitThread", "Generation"]
 
 
 class _Signal(asyncio.Future[None]):
@@ -66,3 +68,35 @@ def _wake(loop: asyncio.AbstractEventLoop, signal: _Signal) -> None:
     # A loop that was closed while its tasks waited has nobody left to wake.
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(signal.set_result, None)
+
+
+class CommitThread:
+    """A thread that commits one generation after the other; started by the first request."""
+
+    def __init__(self, commit: Callable[[Generation], None]) -> None:
+        self._commit = commit
+        self._queue: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def request(self, generation: Generation) -> None:
+        with self._lock:
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(
+                    target=self._run, name="cocoindex-store", daemon=True
+                )
+                self._thread.start()
+        self._queue.put(generation)
+
+    def stop(self) -> None:
+        """End the thread after what was requested before."""
+        with self._lock:
+            self._stopped = True
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (generation := self._queue.get()) is not None:
+            self._commit(generation)

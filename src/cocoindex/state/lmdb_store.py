@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import queue
 import sys
-import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -14,14 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import lmdb
 
-from cocoindex.errors import StoreError, UsageError
+from cocoindex.errors import StoreError
 from cocoindex.state import layout
 from cocoindex.state.base import FORMAT_VERSION, StoreInfo
 from cocoindex.state.buffered import BufferedSection, BufferedStore, LongView, Work
-from cocoindex.state.commit import Generation
+from cocoindex.state.commit import CommitThread, Generation
 from cocoindex.state.lease import Lease, Leases
 from cocoindex.state.lmdb_file import LmdbFile
-from cocoindex.state.registry import opened_elsewhere
+from cocoindex.state.registry import Forked
 from cocoindex.state.rows import DiskView, Row, Rows, RowsView, prefix_end
 
 if TYPE_CHECKING:
@@ -56,8 +54,7 @@ class LmdbStore(BufferedStore):
         self._file = LmdbFile(directory / DATA_FILE, map_size, read_only=read_only)
         self._leases = Leases(directory / _LOCKS, self._location)
         self._on_close = on_close
-        self._queue: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
-        self._writer: threading.Thread | None = None
+        self._committer = CommitThread(self._commit)
         self._lock = self._file.gate
         self._numbers: dict[str, int] = {}
         try:
@@ -77,7 +74,7 @@ class LmdbStore(BufferedStore):
         self._file.abandon()
         self._lock = self._file.gate
         self._leases.abandon()
-        self._refuse(_Forked(self._location))
+        self._refuse(Forked(self._location))
 
     def _check_header(self) -> None:
         header = self._file.read(lambda txn: (txn.get(layout.HEADER_KEY), txn.stat()["entries"]))
@@ -107,17 +104,7 @@ class LmdbStore(BufferedStore):
     # Committing
 
     def _start_commit(self, generation: Generation) -> None:
-        with self._lock:
-            if self._writer is None and self._refusal is None:
-                self._writer = threading.Thread(
-                    target=self._write_loop, name="cocoindex-store", daemon=True
-                )
-                self._writer.start()
-        self._queue.put(generation)
-
-    def _write_loop(self) -> None:
-        while (generation := self._queue.get()) is not None:
-            self._commit(generation)
+        self._committer.request(generation)
 
     def _apply(self, work: Work) -> None:
         need = sum(rows.size for _, rows in work)
@@ -127,25 +114,15 @@ class LmdbStore(BufferedStore):
             self._numbers = {**self._numbers, **numbers}
 
     def _release(self) -> None:
-        if self._writer is not None:
-            self._queue.put(None)
-            self._writer.join()
+        self._committer.stop()
         self._leases.release_all()
         self._file.close()
         self._on_close()
 
     def close(self) -> None:
-        if isinstance(self._refusal, _Forked):
+        if isinstance(self._refusal, Forked):
             raise self._refusal()
         super().close()
-
-
-class _Forked:
-    def __init__(self, location: str) -> None:
-        self._location = location
-
-    def __call__(self) -> UsageError:
-        return UsageError(opened_elsewhere(self._location))
 
 
 class _LmdbSection(BufferedSection):

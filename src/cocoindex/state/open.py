@@ -10,6 +10,7 @@ from pathlib import Path
 from cocoindex.errors import StoreError, UsageValueError
 from cocoindex.state import registry
 from cocoindex.state.base import Store
+from cocoindex.state.postgres.location import PostgresLocation, is_postgres_url
 
 __all__ = ["DEFAULT_MAP_SIZE", "DEFAULT_MAX_DBS", "open_store", "store_exists"]
 
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def open_store(
-    db_path: str | os.PathLike[str],
+    location: str | os.PathLike[str] | PostgresLocation,
     *,
     map_size: int = DEFAULT_MAP_SIZE,
     max_dbs: int = DEFAULT_MAX_DBS,
@@ -33,7 +34,8 @@ def open_store(
     """Open a state store.
 
     Args:
-        db_path: the directory that holds it; made, with its parents, if missing.
+        location: the directory that holds it, made with its parents if missing; or the URL of
+            a Postgres database, whose parameter ``schema`` may name a schema in it.
         map_size: initial size in bytes (> 0); the store grows beyond it by itself.
         max_dbs: checked (>= 1) and otherwise unused.
         holder: who opens it, for the error of a second opener: ``"environment 'x'"``.
@@ -46,11 +48,15 @@ def open_store(
     """
     _check("map_size", map_size)
     _check("max_dbs", max_dbs)
-    directory = Path(db_path).absolute()
+    if isinstance(location, str) and is_postgres_url(location):
+        location = PostgresLocation.of(location)
+    if isinstance(location, PostgresLocation):
+        return _open_postgres(location, holder, read_only=read_only)
+    directory = Path(location).absolute()
     if read_only and not store_exists(directory):
         raise StoreError(f"there is no state store at {directory}")
     _make(directory)
-    key = registry.reserve(directory, holder)
+    key = registry.reserve_directory(directory, holder)
     try:
         # Here, so that importing cocoindex does not load lmdb.
         from cocoindex.state.lmdb_store import LmdbStore
@@ -69,9 +75,35 @@ def open_store(
     return store
 
 
-def store_exists(db_path: str | os.PathLike[str]) -> bool:
-    """Whether a state store is at ``db_path``. Creates nothing."""
-    return Path(db_path, _DATA_FILE).is_file()
+def _open_postgres(location: PostgresLocation, holder: str, *, read_only: bool) -> Store:
+    key = str(location)
+    registry.reserve(key, key, holder)
+    try:
+        from cocoindex.state.postgres.store import PostgresStore
+
+        store = PostgresStore(
+            location, read_only=read_only, on_close=partial(registry.release, key)
+        )
+    except BaseException:
+        registry.release(key)
+        raise
+    registry.adopt(key, store)
+    return store
+
+
+def store_exists(location: str | os.PathLike[str] | PostgresLocation) -> bool:
+    """Whether a state store is at ``location``. Creates nothing.
+
+    Raises:
+        StoreError: the database can't be reached.
+    """
+    if isinstance(location, str) and is_postgres_url(location):
+        location = PostgresLocation.of(location)
+    if isinstance(location, PostgresLocation):
+        from cocoindex.state.postgres.store import is_there
+
+        return is_there(location)
+    return Path(location, _DATA_FILE).is_file()
 
 
 def _check(name: str, value: int) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Hashable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from cocoindex.errors import StoreError, UsageError
 
-__all__ = ["adopt", "opened_elsewhere", "release", "reserve"]
+__all__ = ["Forked", "adopt", "release", "reserve", "reserve_directory"]
 
-Key = tuple[int, int]
+Key = Hashable
 
 
 class ForkAware(Protocol):
@@ -24,7 +25,7 @@ class _Held(NamedTuple):
 
 
 class _Open:
-    """The open stores of this process, by the identity of their directory."""
+    """The open stores of this process, by their identity."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -43,29 +44,40 @@ class _Open:
 _open = _Open()
 
 
-def opened_elsewhere(location: str) -> str:
-    """The message for a forked child, in which LMDB can't work on what its parent has open."""
-    return (
-        f"the state store at {location} was opened in another process, from which this one was "
-        "forked. Start processes with 'spawn', or fork before the store is opened."
-    )
+class Forked:
+    """The refusal of a store in a forked child, which can't work on what its parent has open."""
+
+    def __init__(self, location: str) -> None:
+        self._location = location
+
+    def __call__(self) -> UsageError:
+        return UsageError(
+            f"the state store at {self._location} was opened in another process, from which this "
+            "one was forked. Start processes with 'spawn', or fork before the store is opened."
+        )
 
 
-def reserve(directory: Path, holder: str) -> Key:
-    """Claim ``directory`` for ``holder``, or raise ``StoreError`` naming who has it."""
+def reserve_directory(directory: Path, holder: str) -> Key:
+    """:func:`reserve` for whatever path leads to ``directory``."""
     found = directory.stat()
     key = (found.st_dev, found.st_ino)
+    reserve(key, str(directory), holder)
+    return key
+
+
+def reserve(key: Key, location: str, holder: str) -> None:
+    """Claim the store ``key`` for ``holder``, or raise ``StoreError`` naming who has it."""
     if key in _open.inherited:
-        raise UsageError(opened_elsewhere(str(directory)))
+        refused = Forked(location)
+        raise refused()
     with _open.lock:
         other = _open.held.get(key)
         if other is not None:
             raise StoreError(
-                f"the state store at {directory} is already open in this process, held by "
+                f"the state store at {location} is already open in this process, held by "
                 f"{other.holder}. Use that one, close it first, or choose another db_path."
             )
         _open.held[key] = _Held(holder, None)
-    return key
 
 
 def adopt(key: Key, store: ForkAware) -> None:

@@ -71,15 +71,17 @@ class Rows:
         self, prefix: bytes, start: bytes | None = None, last: bytes | None = None
     ) -> list[bytes]:
         """Keys with ``prefix``, from ``start`` through ``last`` (both inclusive), in order."""
+        keys = self.between(max(prefix, start or b""), prefix_end(prefix))
+        return keys if last is None else keys[: bisect_right(keys, last)]
+
+    def between(self, low: bytes, high: bytes | None) -> list[bytes]:
+        """Keys from ``low`` to below ``high`` (``None``: to the end), in order."""
         if not self.rows:
             return []
         order = self._sorted()
-        low = bisect_left(order, max(prefix, start or b""))
-        end = prefix_end(prefix)
-        high = len(order) if end is None else bisect_left(order, end, low)
-        if last is not None:
-            high = bisect_right(order, last, low, high)
-        return order[low:high]
+        first = bisect_left(order, low)
+        end = len(order) if high is None else bisect_left(order, high, first)
+        return order[first:end]
 
     def _sorted(self) -> list[bytes]:
         # A dict keeps insertion order, so the keys that are not sorted yet are its last ones.

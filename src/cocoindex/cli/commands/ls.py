@@ -13,6 +13,7 @@ from cocoindex.cli import store
 from cocoindex.cli.errors import CliError
 from cocoindex.cli.session import call, session
 from cocoindex.cli.targets import AppTarget, FoundEnv, as_app_target, load, shown_path
+from cocoindex.state.postgres.location import PostgresLocation
 
 _NEITHER = """Please specify either APP_TARGET or --db option (or set COCOINDEX_DB environment \
 variable).
@@ -28,7 +29,7 @@ class ListedApp(NamedTuple):
 
 class ListedEnv(NamedTuple):
     name: str
-    db_path: str | None
+    db_path: str | PostgresLocation | None
     apps: tuple[ListedApp, ...]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from cocoindex.cli.errors import CliError, QuietExit, one_line
 from cocoindex.cli.redact import redact
 from cocoindex.cli.targets import closest_first, shown_path
 from cocoindex.errors import CocoIndexError
+from cocoindex.state.postgres.location import PostgresLocation, is_postgres_url
 
 if TYPE_CHECKING:
     from cocoindex.engine.fsck import Finding, RepairReport
@@ -30,11 +32,12 @@ _SHOWN = 100
 def command() -> None:
     """Sizes, checks, copies and repairs of state stores.
 
-    STORE is the directory that db_path names (also written lmdb:DIRECTORY).
+    STORE is the directory that db_path names (also written lmdb:DIRECTORY), or the URL of a
+    Postgres database: postgresql://USER@HOST/DATABASE?schema=SCHEMA.
     """
 
 
-_STORE = click.argument("store", envvar="COCOINDEX_DB")
+_STORE = click.argument("store", envvar=["COCOINDEX_DB", "COCOINDEX_DATABASE_URL"])
 _APPS = click.option("--app-name", "apps", multiple=True, help="Only this app (repeatable).")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -42,14 +45,29 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 # --- stores --------------------------------------------------------------------------------------
 
 
-def directory_of(store: str) -> str:
-    """The directory that a store argument means. Raises ``CliError`` for other kinds of store."""
+def location_of(store: str) -> str | PostgresLocation:
+    """The directory or database that a store argument means.
+
+    The database of the settings is opened with all of them (user, password, schema).
+
+    Raises:
+        CliError: it is another kind of store, or can't be read.
+    """
     scheme, colon, rest = store.partition(":")
     if colon and scheme == "lmdb":
         return rest
-    if "://" in store:
+    if "://" not in store:
+        return store
+    if not is_postgres_url(store):
         raise CliError(f"Stores of this kind are not available in this release: {redact(store)}")
-    return store
+    from cocoindex.engine.settings import DATABASE_ENV_VAR, Settings
+
+    with explained():
+        if store == os.environ.get(DATABASE_ENV_VAR):
+            settings = Settings.from_env()
+            assert settings.database is not None
+            return settings.database.location(settings.db_schema_name)
+        return PostgresLocation.of(store)
 
 
 @contextlib.contextmanager
@@ -67,11 +85,11 @@ def opened(store: str, *, read_only: bool = False, create: bool = False) -> Iter
     from cocoindex.cli.store import check_exists
     from cocoindex.state.open import open_store
 
-    directory = directory_of(store)
+    location = location_of(store)
     if not create:
-        check_exists(directory)
+        check_exists(location)
     with explained():
-        found = open_store(directory, read_only=read_only, holder="the command line")
+        found = open_store(location, read_only=read_only, holder="the command line")
         try:
             yield found
         finally:
@@ -115,7 +133,7 @@ def du(store: str, apps: tuple[str, ...], *, as_json: bool, everything: bool) ->
             with found.section(name).snapshot() as snapshot:
                 measured[name] = measure(snapshot)
         used = found.info.used_bytes
-    path = shown_path(directory_of(store))
+    path = shown_path(location_of(store))
     if as_json:
         shown = {name: _usage_json(usage) for name, usage in measured.items()}
         print(json.dumps({"store": path, "bytes": used, "apps": shown}, indent=2))
@@ -293,11 +311,11 @@ def compact(store: str) -> None:
     from cocoindex.cli.store import check_exists
     from cocoindex.state.tools.compact import compact_store
 
-    directory = directory_of(store)
-    check_exists(directory)
+    location = location_of(store)
+    check_exists(location)
     with explained():
-        done = compact_store(directory)
-    print(f"{shown_path(directory)}: {_size(done.before)} before, {_size(done.after)} now")
+        done = compact_store(location)
+    print(f"{shown_path(location)}: {_size(done.before)} before, {_size(done.after)} now")
 
 
 _FORCE_APPS = click.option(
@@ -355,7 +373,7 @@ def copy(source: str, target: str, apps: tuple[str, ...], *, force: bool) -> Non
 
     with opened(source, read_only=True) as found, opened(target, create=True) as made:
         moved = copy_store(found, made, _chosen(found, apps), force=force)
-    print(f"Copied {_moved(moved)} to {shown_path(directory_of(target))}.")
+    print(f"Copied {_moved(moved)} to {shown_path(location_of(target))}.")
 
 
 def _moved(moved: Moved) -> str:

@@ -164,6 +164,9 @@ async def _mounted(mount: Awaitable[Any]) -> DirTarget[coco.ResolvedS]:
     return DirTarget(await mount)
 
 
+_mounted.__qualname__ = "mount_dir_target"  # Python warns of a forgotten await by this name
+
+
 def declare_file(
     path: FilePath | Path | coco.ContextKey[Path],
     content: bytes | str,

@@ -1,4 +1,4 @@
-"""Rewriting an LMDB store without its free pages."""
+"""Rewriting a store without its free pages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from cocoindex.errors import StoreError
 from cocoindex.state import layout, registry
+from cocoindex.state.open import open_store
+from cocoindex.state.postgres.location import PostgresLocation
 
 _DATA = "state.lmdb"
 _LOCK = "state.lmdb-lock"
@@ -24,20 +26,23 @@ class Compaction(NamedTuple):
     after: int
 
 
-def compact_store(directory: str | os.PathLike[str]) -> Compaction:
-    """Replace the file of the store at ``directory`` by a compact copy, in one step.
+def compact_store(location: str | os.PathLike[str] | PostgresLocation) -> Compaction:
+    """Replace what holds the store at ``location`` by a compact copy, in one step.
 
     Needs as much free space as the store has data. A crash leaves the old file or the new one.
+    In Postgres, every statement of others on the store waits meanwhile.
 
     Raises:
         StoreError: there is no store, somebody has it open, or it can't be copied.
         StoreFormatError: it is something else, damaged, or of a newer format.
     """
-    directory = Path(directory).absolute()
+    if isinstance(location, PostgresLocation):
+        return _compact_tables(location)
+    directory = Path(location).absolute()
     data = directory / _DATA
     if not data.is_file():
         raise StoreError(f"there is no state store at {directory}")
-    key = registry.reserve(directory, "a compaction")
+    key = registry.reserve_directory(directory, "a compaction")
     try:
         with _exclusive(directory):
             before = data.stat().st_size
@@ -53,6 +58,19 @@ def compact_store(directory: str | os.PathLike[str]) -> Compaction:
         registry.release(key)
         with suppress(OSError):
             (directory / _COPY).unlink(missing_ok=True)
+
+
+def _compact_tables(location: PostgresLocation) -> Compaction:
+    from cocoindex.state.postgres.store import PostgresStore
+
+    store = open_store(location, holder="a compaction")
+    assert isinstance(store, PostgresStore)
+    try:
+        before = store.info.used_bytes
+        store.compact()
+        return Compaction(before, store.info.used_bytes)
+    finally:
+        store.close()
 
 
 def _copy(data: Path, copy: Path) -> None:

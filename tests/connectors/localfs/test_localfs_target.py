@@ -1,227 +1,17 @@
-"""Directories as source and target of whole apps."""
+"""Directories as the target of whole apps."""
 
 from __future__ import annotations
 
 import gc
 import logging
-import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from localfs_world import TARGET, World, app_of, copying_app
 
 import cocoindex as coco
 from cocoindex.connectors import localfs
-from cocoindex.connectors.localfs import _scan, source
-
-SOURCE = coco.ContextKey[Path]("test_localfs_app/source")
-TARGET = coco.ContextKey[Path]("test_localfs_app/target")
-
-
-class World:
-    """A source and a target directory, and a log of what ran."""
-
-    def __init__(self, env: coco.Environment, home: Path) -> None:
-        self.env = env
-        self.source, self.target = home / "source", home / "target"
-        self.source.mkdir()
-        env.context_provider.provide(SOURCE, self.source)
-        env.context_provider.provide(TARGET, self.target)
-        self.ran: list[str] = []
-        self.read: list[str] = []
-
-    def write(self, **files: str) -> None:
-        """Source files, old enough that their times are trusted."""
-        for name, text in files.items():
-            path = self.source / name.replace("__", "/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            os.utime(path, (1_000_000_000, 1_000_000_000))
-
-    def result(self) -> dict[str, str | None]:
-        if not self.target.exists():
-            return {}
-        return {
-            path.relative_to(self.target).as_posix(): None if path.is_dir() else path.read_text()
-            for path in sorted(self.target.rglob("*"))
-        }
-
-    def took(self) -> tuple[list[str], list[str]]:
-        """What ran and which files were read since the last call, sorted."""
-        ran, read = sorted(self.ran), sorted(self.read)
-        self.ran.clear()
-        self.read.clear()
-        return ran, read
-
-
-@pytest.fixture
-def world(env: coco.Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World(env, tmp_path)
-    real = source._read_file
-
-    def read_file(opener: Any, *args: Any) -> bytes:
-        made.read.append(Path(opener.args[0]).name)
-        return real(opener, *args)
-
-    monkeypatch.setattr(source, "_read_file", read_file)
-    return made
-
-
-def copying_app(world: World, options: dict[str, Any] | None = None) -> coco.App[[], None]:
-    """Copies every source file to the target in upper case, one memoized component each."""
-
-    @coco.fn(memo=True, version=1)
-    async def copy(file: localfs.File, target: localfs.DirTarget) -> None:
-        world.ran.append(file.file_path.as_posix())
-        text = await file.read_text()
-        name = file.file_path.as_posix()
-        target.declare_file(name, text.upper(), create_parent_dirs=True)
-
-    async def main() -> None:
-        target = await localfs.mount_dir_target(TARGET, fsync=False)
-        walker = localfs.walk_dir(SOURCE, recursive=True, **(options or {}))
-        await coco.mount_each(copy, walker.items(), target)
-
-    return coco.App(coco.AppConfig("copying", environment=world.env), main)
-
-
-def app_of(world: World, main: Callable[..., Any], name: str = "app") -> coco.App[[], Any]:
-    return coco.App(coco.AppConfig(name, environment=world.env), main)
-
-
-# --- source ---
-
-
-async def test_an_unchanged_second_run_reads_nothing(world: World) -> None:
-    world.write(a="one", b="two", sub__c="three")
-    app = copying_app(world)
-    await app.update()
-    assert world.result() == {"a": "ONE", "b": "TWO", "sub": None, "sub/c": "THREE"}
-    assert world.took() == (["a", "b", "sub/c"], ["a", "b", "c"])
-    await app.update()
-    assert world.took() == ([], [])
-
-
-async def test_a_touched_file_is_hashed_once_and_keeps_its_memo(world: World) -> None:
-    world.write(a="one", b="two")
-    app = copying_app(world)
-    await app.update()
-    world.took()
-    os.utime(world.source / "a", (1_100_000_000, 1_100_000_000))
-    await app.update()
-    assert world.took() == ([], ["a"])
-    await app.update()
-    assert world.took() == ([], [])
-
-
-async def test_a_file_of_another_length_is_processed_though_its_time_is_the_same(
-    world: World,
-) -> None:
-    world.write(a="one", b="two")
-    app = copying_app(world)
-    await app.update()
-    world.took()
-    world.write(a="longer")
-    await app.update()
-    assert world.took()[0] == ["a"]
-    assert world.result() == {"a": "LONGER", "b": "TWO"}
-
-
-async def test_removed_files_and_the_parents_made_for_them_go(world: World) -> None:
-    world.write(a="one", sub__dir__b="two")
-    app = copying_app(world)
-    await app.update()
-    assert world.result() == {"a": "ONE", "sub": None, "sub/dir": None, "sub/dir/b": "TWO"}
-    shutil.rmtree(world.source / "sub")
-    await app.update()
-    assert world.result() == {"a": "ONE"}
-
-
-async def test_moving_the_trees_keeps_memos_and_tracking(world: World, tmp_path: Path) -> None:
-    world.write(a="one", b="two")
-    app = copying_app(world)
-    await app.update()
-    world.took()
-    for key, name in ((SOURCE, "source"), (TARGET, "target")):
-        (tmp_path / name).rename(tmp_path / f"moved-{name}")
-        world.env.context_provider.provide(key, tmp_path / f"moved-{name}")
-    await app.update()
-    assert world.took() == ([], [])
-    (tmp_path / "moved-source/b").unlink()
-    await app.update()
-    assert [p.name for p in (tmp_path / "moved-target").iterdir()] == ["a"]
-
-
-async def test_an_unreadable_directory_deletes_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.write(a="one", sub__b="two", sub__c="three", sub__d__e="four")
-    options: dict[str, Any] = {}
-    app = copying_app(world, options)
-    await app.update()
-    before = world.result()
-    real = os.scandir
-    denied = str(world.source / "sub")
-
-    def scandir(path: Any) -> Any:
-        if path == denied:
-            raise PermissionError(13, "Permission denied", path)
-        return real(path)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_scan.os, "scandir", scandir)
-        with pytest.raises(PermissionError, match="sub"):
-            await app.update()
-        assert world.result() == before
-        options["on_error"] = "skip"
-        (world.source / "a").unlink()
-        await app.update()
-        assert {**world.result(), "a": "ONE"} == before
-    (world.source / "sub/c").unlink()
-    await app.update()
-    assert set(world.result()) == {"sub", "sub/b", "sub/d", "sub/d/e"}
-
-
-async def test_a_constructed_file_behaves_like_a_listed_one(world: World) -> None:
-    world.write(a="one")
-
-    @coco.fn(memo=True, version=1)
-    async def shout(file: localfs.File) -> str:
-        world.ran.append("shout")
-        return (await file.read_text()).upper()
-
-    async def main() -> str:
-        return await shout(localfs.File(localfs.FilePath("a", base_dir=SOURCE)))
-
-    app = app_of(world, main)
-    assert await app.update() == "ONE"
-    assert await app.update() == "ONE"
-    assert world.took() == (["shout"], ["a"])
-    world.write(a="uno!")
-    assert await app.update() == "UNO!"
-
-
-async def test_content_is_dropped_when_the_component_that_read_it_ends(world: World) -> None:
-    world.write(a="one")
-    file = localfs.File(localfs.FilePath(world.source / "a"))
-
-    async def read_twice() -> None:
-        await file.read()
-        await file.read()
-
-    async def main() -> None:
-        await coco.use_mount(coco.component_subpath("x"), read_twice)
-
-    await app_of(world, main).update()
-    assert world.took()[1] == ["a"]
-    gc.collect()
-    await file.read()
-    assert world.took()[1] == ["a"]
-
-
-# --- target ---
 
 
 async def test_the_target_follows_declarations(world: World) -> None:
@@ -446,9 +236,9 @@ async def test_preview_lists_actions_and_writes_nothing(world: World) -> None:
     app = copying_app(world)
     planned = await app.update(preview=True)
     assert sorted(map(repr, planned)) == [
-        "mkdir(test_localfs_app/target:.)",
-        "write(test_localfs_app/target:./a, 3 bytes)",
-        "write(test_localfs_app/target:./b, 3 bytes)",
+        "mkdir(localfs_world/target:.)",
+        "write(localfs_world/target:./a, 3 bytes)",
+        "write(localfs_world/target:./b, 3 bytes)",
     ]
     assert world.result() == {}
 

@@ -1,0 +1,301 @@
+"""From what should be and what stands there to operations on a table.
+
+:func:`planned` tells from records alone what a run will probably do, for previews.
+:func:`bring_up`, :func:`verify` and :func:`leave` decide inside the transaction that also
+carries it out, from what the catalog says; so a crash between DDL and tracking, a second
+process, or a lost state store can't lead to a statement that does not fit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from cocoindex.connectorkits.tables.actions import TableAction, TableRun
+from cocoindex.connectorkits.tables.dialect import Dialect
+from cocoindex.connectorkits.tables.model import (
+    COLUMN,
+    Existing,
+    ExistingColumn,
+    Layout,
+    LayoutColumn,
+    Part,
+    TableRecord,
+    TableSpec,
+)
+from cocoindex.connectorkits.tables.operations import (
+    AddColumn,
+    ChangeColumn,
+    CreateTable,
+    DropColumn,
+    DropTable,
+    Operation,
+    SetMarker,
+)
+from cocoindex.errors import TargetError
+
+__all__ = ["bring_up", "leave", "planned", "verify"]
+
+_log = logging.getLogger(__name__)
+
+AnyDialect = Dialect[Any, Any]
+
+Left = Literal["dropped", "absent", "not ours"]
+
+
+# --- Previews ------------------------------------------------------------------------------
+
+
+def planned(action: TableAction) -> list[Operation]:
+    """What the records say has to be done."""
+    run, decision = action.run, action.decision
+    table = run.table
+    if run.spec is None:
+        return [DropTable(table, _options(action.prev))] if run.may_be_dropped else []
+    create = _create(run)
+    if decision.main == "replace":
+        return [DropTable(table, run.spec.options), create]
+    if decision.main == "insert" or (decision.main == "upsert" and not decision.parts):
+        return [create]
+    changes = list(_planned_columns(action))
+    return [create, *changes] if decision.main == "upsert" else changes
+
+
+def _planned_columns(action: TableAction) -> Iterator[Operation]:
+    table = action.run.table
+    columns = {column.name: column for column in action.run.layout.columns}
+    for part, what in action.decision.parts.items():
+        if not part.startswith(COLUMN):
+            continue
+        name = part.removeprefix(COLUMN)
+        if what == "delete":
+            yield DropColumn(table, name)
+        elif what == "replace":
+            yield ChangeColumn(table, columns[name], _recorded(part, action.prev))
+        elif what == "insert":
+            yield AddColumn(table, columns[name])
+
+
+def _recorded(part: str, prev: tuple[TableRecord, ...]) -> ExistingColumn:
+    found: Part = next(
+        (known for record in reversed(prev) if (known := record.tracking_record.sub.get(part))),
+        None,
+    )
+    return ExistingColumn(*(found or ("?", True)))
+
+
+def _options(prev: tuple[TableRecord, ...]) -> dict[str, Any]:
+    return prev[-1].options if prev else {}
+
+
+def _create(run: TableRun) -> CreateTable:
+    layout, spec = run.layout, run.spec
+    options = {} if spec is None else spec.options
+    return CreateTable(layout.table, layout.columns, layout.key, layout.main, options)
+
+
+# --- Tables that we manage -----------------------------------------------------------------
+
+
+async def bring_up(dialect: AnyDialect, tx: Any, action: TableAction) -> None:
+    """Make the table what was declared.
+
+    Raises:
+        TargetError: a table stands there that is not ours and does not fit.
+    """
+    run, spec = action.run, action.run.spec
+    assert spec is not None
+    await dialect.prepare(tx, spec)
+    existing = await dialect.inspect(tx, run.table)
+    if existing is None:
+        await dialect.apply(tx, None, [_create(run), SetMarker(run.table, spec.marker)])
+        spec.seen_ours.add(spec.marker)
+        return
+    ours = existing.marker == spec.marker
+    if not ours and spec.if_exists == "error" and action.decision.main in ("insert", "upsert"):
+        raise TargetError(
+            f"{dialect.name} table {run.table} already exists and was not made by this app "
+            "(if_exists='error'). Choose another name, or if_exists='adopt' to use it as it is."
+        )
+    if not ours and spec.if_exists == "own":
+        await dialect.apply(tx, existing, [SetMarker(run.table, spec.marker)])
+        ours = True
+    if await _must_rebuild(dialect, tx, action, existing):
+        await _rebuild(dialect, tx, run, spec, existing, ours)
+    else:
+        await _alter(dialect, tx, action, existing, ours)
+    (spec.seen_ours.add if ours else spec.seen_ours.discard)(spec.marker)
+
+
+async def _must_rebuild(
+    dialect: AnyDialect, tx: Any, action: TableAction, existing: Existing
+) -> bool:
+    if action.decision.main == "replace":
+        return True
+    layout = action.run.layout
+    if existing.main is not None:
+        return existing.main != layout.main
+    if existing.key != layout.key:
+        return True
+    key = [(existing.columns[c.name].type, str(c.type)) for c in layout.key_columns]
+    return not all(await dialect.same_types(tx, key))
+
+
+async def _rebuild(
+    dialect: AnyDialect, tx: Any, run: TableRun, spec: TableSpec, existing: Existing, ours: bool
+) -> None:
+    if not ours:
+        raise _does_not_fit(
+            dialect, run, ["its primary key, or its kind, is another"], existing.marker
+        )
+    await dialect.apply(
+        tx,
+        existing,
+        [DropTable(run.table, spec.options), _create(run), SetMarker(run.table, spec.marker)],
+    )
+
+
+async def _alter(
+    dialect: AnyDialect, tx: Any, action: TableAction, existing: Existing, ours: bool
+) -> None:
+    run = action.run
+    assert run.spec is not None
+    operations, differences = await _compare(dialect, tx, run.layout, existing)
+    if not ours:
+        operations = [op for op in operations if isinstance(op, AddColumn)]
+        if differences:
+            raise _does_not_fit(dialect, run, differences, existing.marker)
+    for name in _leaving_columns(action, existing):
+        if ours:
+            operations.append(DropColumn(run.table, name))
+        else:
+            _log.warning(
+                "%s table %s: column %s is no longer declared; it stays, because the table was "
+                "not made by this app",
+                dialect.name,
+                run.table,
+                name,
+            )
+    if operations:
+        await dialect.apply(tx, existing, operations)
+    if ours:
+        await _settle(dialect, tx, action, existing)
+
+
+def _leaving_columns(action: TableAction, existing: Existing) -> list[str]:
+    return [
+        name
+        for part, what in action.decision.parts.items()
+        if what == "delete"
+        and part.startswith(COLUMN)
+        and (name := part.removeprefix(COLUMN)) in existing.columns
+    ]
+
+
+async def _compare(
+    dialect: AnyDialect, tx: Any, layout: Layout, existing: Existing
+) -> tuple[list[Operation], list[str]]:
+    """What makes the columns fit; and what doesn't fit, in words, additions left out."""
+    known = [column for column in layout.columns if column.name in existing.columns]
+    same = await dialect.same_types(
+        tx, [(existing.columns[column.name].type, str(column.type)) for column in known]
+    )
+    is_same = dict(zip((column.name for column in known), same, strict=True))
+    later = dialect.adds_not_null == "later"
+    operations: list[Operation] = []
+    differences: list[str] = []
+    for column in layout.columns:
+        before = existing.columns.get(column.name)
+        if before is None:
+            operations.append(AddColumn(layout.table, column, later and not column.nullable))
+            continue
+        relaxed = column.nullable and not before.nullable
+        tightened = before.nullable and not column.nullable and column.name not in layout.key
+        if not is_same[column.name] or relaxed or (tightened and not later):
+            operations.append(ChangeColumn(layout.table, column, before, later and tightened))
+        if not is_same[column.name] or relaxed:
+            differences.append(f"column {_found(column.name, before)}, declared {column}")
+    differences += [
+        f"column {_found(name, column)} is not declared, so rows can't be inserted"
+        for name, column in existing.columns.items()
+        if name not in layout.names and not column.nullable and not column.has_default
+    ]
+    return operations, differences
+
+
+def _found(name: str, column: ExistingColumn) -> str:
+    return str(LayoutColumn(name, column.type, column.nullable))
+
+
+async def _settle(dialect: AnyDialect, tx: Any, action: TableAction, existing: Existing) -> None:
+    """Make columns NOT NULL whose reason to be nullable may be over."""
+    if dialect.adds_not_null == "at once" or action.record is None:
+        return
+    for column in action.run.layout.columns:
+        before = existing.columns.get(column.name)
+        waits = before is not None and before.nullable and not column.nullable
+        if not waits or column.name in action.run.layout.key:
+            continue
+        if column.name in action.record.pending:
+            continue  # rows are about to get a value; the next update looks again
+        if not await dialect.set_not_null(tx, action.run.table, column):
+            _log.warning(
+                "%s table %s: column %s stays nullable, because rows that this app did not "
+                "write have no value in it",
+                dialect.name,
+                action.run.table,
+                column.name,
+            )
+
+
+def _does_not_fit(
+    dialect: AnyDialect, run: TableRun, differences: list[str], marker: str | None
+) -> TargetError:
+    maker = f" (it is marked {marker!r})" if marker and marker.startswith("cocoindex:") else ""
+    listed = "; ".join(differences)
+    return TargetError(
+        f"{dialect.name} table {run.table} already exists, was not made by this app{maker}, and "
+        f"is not as declared: {listed}. Choose another name, let its maker change it, or say "
+        "managed_by='user' or if_exists='own'."
+    )
+
+
+# --- Tables that their user manages --------------------------------------------------------
+
+
+async def verify(dialect: AnyDialect, tx: Any, run: TableRun) -> None:
+    """Make sure that a table which is not ours to change can take the declared rows.
+
+    Raises:
+        TargetError: it is missing or does not fit; the differences are listed.
+    """
+    existing = await dialect.inspect(tx, run.table)
+    if existing is None:
+        raise TargetError(
+            f"{dialect.name} table {run.table} does not exist, and managed_by='user' says that "
+            "its user creates it"
+        )
+    operations, differences = await _compare(dialect, tx, run.layout, existing)
+    missing = [f"column {op.column} is missing" for op in operations if isinstance(op, AddColumn)]
+    if existing.key and set(existing.key) != set(run.layout.key):
+        missing.append(f"its primary key is ({', '.join(existing.key)})")
+    if missing or differences:
+        raise TargetError(
+            f"{dialect.name} table {run.table} is managed by its user and is not as declared: "
+            + "; ".join([*missing, *differences])
+        )
+
+
+# --- Tables that were undeclared -----------------------------------------------------------
+
+
+async def leave(dialect: AnyDialect, tx: Any, run: TableRun) -> Left:
+    """Drop an undeclared table if it carries our marker."""
+    existing = await dialect.inspect(tx, run.table)
+    if existing is None:
+        return "absent"
+    if existing.marker not in run.markers:
+        return "not ours"
+    await dialect.apply(tx, existing, [DropTable(run.table, _options(run.prev))])
+    return "dropped"

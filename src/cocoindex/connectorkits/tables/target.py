@@ -1,0 +1,199 @@
+"""What users hold: a table to declare rows in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Generic, Self, TypedDict, TypeVar, get_args
+from weakref import WeakKeyDictionary
+
+import cocoindex as coco
+from cocoindex.connectorkits import identifiers
+from cocoindex.connectorkits.rows import Extra, NaiveTz, RowOptions
+from cocoindex.connectorkits.tables.actions import Attached
+from cocoindex.connectorkits.tables.codec import make_codec
+from cocoindex.connectorkits.tables.dialect import Dialect
+from cocoindex.connectorkits.tables.handlers import RowHandler
+from cocoindex.connectorkits.tables.model import IfExists, OnUndeclare, Table, TableSpec
+from cocoindex.connectorkits.tables.schema import TableSchema
+from cocoindex.connectorkits.target import ManagedBy
+from cocoindex.errors import UsageTypeError, UsageValueError
+
+__all__ = ["TableOptions", "TableTarget", "table_state"]
+
+RowT = TypeVar("RowT")
+
+
+class TableOptions(TypedDict, total=False):
+    """Options of every table target.
+
+    Attributes:
+        managed_by: ``"system"`` (default): the engine creates, alters and drops the table;
+            ``"user"``: it only writes and deletes rows and attachments.
+        if_exists: a table that is there but not known to this app is used if it fits
+            (``"adopt"``, default), refused (``"error"``), or used and from now on ours
+            (``"own"``).
+        on_undeclare: whether our rows are deleted (``"delete_rows"``, default) or kept
+            (``"keep"``) when a table that stays is undeclared.
+        extra: what to do about keys of a dict row that are no columns: ``"warn"`` (default),
+            ``"ignore"`` or ``"error"``.
+        naive_tz: the zone of datetimes without one: a ``tzinfo``, ``"local"`` or ``"error"``.
+        quoted: allow table and column names other than letters, digits and underscores.
+    """
+
+    managed_by: ManagedBy | str
+    if_exists: IfExists
+    on_undeclare: OnUndeclare
+    extra: Extra
+    naive_tz: NaiveTz
+    quoted: bool
+
+
+def table_state(
+    root: coco.TargetStateProvider[Any, TableSpec, Any],
+    dialect: Dialect[Any, Any],
+    db: coco.ContextKey[Any],
+    path: tuple[str | None, ...],
+    schema: TableSchema[Any],
+    options: TableOptions,
+    *,
+    own: Mapping[str, Any] | None = None,
+    rows: Mapping[str, Any] | None = None,
+) -> coco.TargetState[RowHandler]:
+    """The target state of a table; checks names and options.
+
+    Args:
+        root: the connector's root provider.
+        dialect: the connector's.
+        db: names the connection.
+        path: the table's name, last, within what is around it.
+        schema: columns and key.
+        options: what the user chose.
+        own: options of the connector that concern the table; plain data, remembered.
+        rows: options of the connector that concern rows.
+
+    Raises:
+        ValueError: a name or an option is not acceptable.
+        TypeError: ``db`` is no context key.
+    """
+    if not isinstance(db, coco.ContextKey):
+        raise UsageTypeError(
+            f"{dialect.name} table {path[-1]}: db must be a ContextKey, not {type(db).__name__}"
+        )
+    _check_names(dialect, path, schema, quoted=options.get("quoted", False))
+    table = Table(db.key, path)
+    app, seen_ours = _app()
+    spec = TableSpec(
+        table,
+        schema,
+        managed_by=_managed_by(options.get("managed_by", ManagedBy.SYSTEM)),
+        if_exists=_one_of(IfExists, "if_exists", options.get("if_exists", "adopt")),
+        on_undeclare=_one_of(
+            OnUndeclare, "on_undeclare", options.get("on_undeclare", "delete_rows")
+        ),
+        rows=RowOptions(options.get("extra", "warn"), options.get("naive_tz"), dict(rows or {})),
+        app=app,
+        seen_ours=seen_ours,
+        options=dict(own or {}),
+    )
+    state: coco.TargetState[RowHandler] = root.target_state(table.key, spec)
+    return state
+
+
+def _check_names(
+    dialect: Dialect[Any, Any],
+    path: tuple[str | None, ...],
+    schema: TableSchema[Any],
+    *,
+    quoted: bool,
+) -> None:
+    most = dialect.max_name_bytes
+    *around, name = path
+    for part in around:
+        if part is not None:
+            identifiers.check(part, "schema name", quoted=quoted, max_bytes=most)
+    identifiers.check(name or "", "table name", quoted=quoted, max_bytes=most)
+    for column in schema.columns:
+        identifiers.check(column, "column name", quoted=quoted, max_bytes=most)
+
+
+def _managed_by(value: ManagedBy | str) -> ManagedBy:
+    try:
+        return ManagedBy(value)
+    except ValueError:
+        raise UsageValueError(f"managed_by must be 'system' or 'user', not {value!r}") from None
+
+
+def _one_of(choices: Any, name: str, value: Any) -> Any:
+    allowed = get_args(choices)
+    if value not in allowed:
+        listed = " or ".join(map(repr, allowed))
+        raise UsageValueError(f"{name} must be {listed}, not {value!r}")
+    return value
+
+
+_seen_ours: Final[WeakKeyDictionary[Any, set[str]]] = WeakKeyDictionary()
+
+
+def _app() -> tuple[str, set[str]]:
+    """The name of the app that declares the table, and the tables it was seen to own."""
+    try:
+        app = coco.get_component_context().execution.run.app
+    except RuntimeError:
+        return "", set()
+    return app.name, _seen_ours.setdefault(app, set())
+
+
+class TableTarget(coco.ResolvesTo["TableTarget[RowT, Any]"], Generic[RowT, coco.MaybePendingS]):
+    """A table that declared rows are kept in step with.
+
+    A connector subclasses it, says ``dialect``, and adds what can be attached.
+    """
+
+    dialect: ClassVar[Dialect[Any, Any]]
+
+    def __init__(self, provider: Any, table_schema: TableSchema[RowT] | TableSpec) -> None:
+        self._provider = provider
+        if isinstance(table_schema, TableSpec):
+            self._spec = table_schema
+        else:
+            self._spec = TableSpec(Table.from_key(provider.keys[-1]), table_schema)
+        self._codec = make_codec(self.dialect, self._spec)
+        self._rows = 0
+
+    @classmethod
+    def declared(cls, state: coco.TargetState[RowHandler]) -> Self:
+        """Declare ``state`` in the current component."""
+        return cls(coco.declare_target_state_with_child(state), state.value)
+
+    @classmethod
+    async def mounted(cls, state: coco.TargetState[RowHandler]) -> Self:
+        """Mount ``state``; rows can be declared at once."""
+        return cls(await coco.mount_target(state), state.value)
+
+    def declare_row(self, *, row: RowT) -> None:
+        """Declare one row: a dict, or an object with an attribute per column.
+
+        Raises:
+            ValueError: a value that its column can't hold, a key column that is missing.
+            TypeError: a value of a type that its column can't hold.
+        """
+        key, fields = self._codec.encode(row)
+        coco.declare_target_state(self._provider.target_state(key, fields))
+        self._rows += 1
+
+    @property
+    def _schema(self) -> Any:
+        return self._spec.schema
+
+    @property
+    def _table(self) -> Table:
+        return self._spec.table
+
+    def _attach(self, kind: str, key: str, spec: Any) -> None:
+        """Declare an attachment of the table."""
+        attached = Attached(spec, lambda: self._rows > 0)
+        provider = self._provider.attachment(kind)
+        coco.declare_target_state(provider.target_state(key, attached))
+
+    def __coco_memo_key__(self) -> object:
+        return self._provider.memo_key

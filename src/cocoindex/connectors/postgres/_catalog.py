@@ -1,0 +1,78 @@
+"""What the server says about a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cocoindex.connectorkits.identifiers import quote
+from cocoindex.connectorkits.tables import Existing, ExistingColumn, Table
+
+__all__ = ["comment_of", "inspect", "qualified", "same_types"]
+
+_INSPECT: Final = """
+SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type, NOT a.attnotnull AS nullable,
+    a.atthasdef OR a.attidentity <> '' AS has_default,
+    array_position(i.indkey::int2[], a.attnum) AS key_position,
+    obj_description(c.oid, 'pg_class') AS comment
+FROM pg_class c
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
+WHERE c.oid = to_regclass($1)
+ORDER BY a.attnum
+"""
+
+_MARK: Final = "cocoindex:"
+
+
+def qualified(table: Table) -> str:
+    """The table's name as statements use it."""
+    return ".".join(quote(part) for part in table.path if part is not None)
+
+
+async def inspect(connection: Any, table: Table) -> Existing | None:
+    """The table as it stands, None if it does not."""
+    rows = await connection.fetch(_INSPECT, qualified(table))
+    if not rows:
+        return None
+    columns = {
+        row["attname"]: ExistingColumn(row["type"], row["nullable"], row["has_default"])
+        for row in rows
+        if row["attname"] is not None
+    }
+    in_key = [row for row in rows if row["key_position"] is not None]
+    key = tuple([row["attname"] for row in sorted(in_key, key=lambda row: row["key_position"])])
+    comment, marker = _split(rows[0]["comment"] or "")
+    return Existing(columns, key, marker, detail=comment)
+
+
+def _split(comment: str) -> tuple[str, str | None]:
+    """What people wrote, and the marker below it."""
+    start = comment.rfind(_MARK)
+    if start < 0 or (start and comment[start - 1] != "\n"):
+        return comment, None
+    return comment[:start].rstrip("\n"), comment[start:]
+
+
+def comment_of(existing: Existing | None, marker: str) -> str:
+    """The comment that adds ``marker`` to what people wrote."""
+    theirs = existing.detail if existing is not None else ""
+    return f"{theirs}\n{marker}" if theirs else marker
+
+
+async def same_types(connection: Any, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    """Whether each existing type is the declared one, whatever its spelling."""
+    if all(_folded(existing) == _folded(declared) for existing, declared in pairs):
+        return [True] * len(pairs)
+    columns = ", ".join(f"c{i} {declared}" for i, (_, declared) in enumerate(pairs))
+    await connection.execute(f"CREATE TEMP TABLE _cocoindex_types ({columns})")
+    rows = await connection.fetch(
+        "SELECT format_type(atttypid, atttypmod) FROM pg_attribute "
+        "WHERE attrelid = 'pg_temp._cocoindex_types'::regclass AND attnum > 0 ORDER BY attnum"
+    )
+    await connection.execute("DROP TABLE pg_temp._cocoindex_types")
+    return [existing == row[0] for (existing, _), row in zip(pairs, rows, strict=True)]
+
+
+def _folded(pg_type: str) -> str:
+    return pg_type if '"' in pg_type else " ".join(pg_type.lower().split())

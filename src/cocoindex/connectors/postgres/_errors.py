@@ -1,0 +1,79 @@
+"""Errors of the server and the driver: which may pass, and what may be said about them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import asyncpg
+
+__all__ = ["blames_row", "describe", "is_transient"]
+
+_TRANSIENT: Final = (
+    OSError,  # connection refused or reset; timeouts
+    asyncpg.PostgresConnectionError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+)
+
+_OF_ROWS: Final = ("21", "22", "23")
+_WITH_DATA: Final = (*_OF_ROWS, "P0", "XX")
+"""Classes of errors whose texts quote what was in a row."""
+
+_LOWER_TO_UPPER: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later."""
+    if isinstance(error, asyncpg.InterfaceError):
+        # A connection that broke between two requests; not a closed pool, not a wrong argument.
+        return not isinstance(error, ValueError) and str(error).startswith(_BROKEN)
+    return isinstance(error, _TRANSIENT)
+
+
+_BROKEN: Final = (
+    "connection is closed",
+    "cannot call Connection",
+    "cannot call Transaction",
+    "cannot call PreparedStatement",
+    "cannot perform operation: connection is closed",
+    "the underlying connection is closed",
+)
+
+
+def blames_row(error: BaseException) -> bool:
+    """Whether the error is about the values of some row, so that the others may be fine."""
+    return (getattr(error, "sqlstate", None) or "").startswith(_OF_ROWS)
+
+
+def describe(error: BaseException) -> str:
+    """What happened, without data of rows and without secrets."""
+    state = getattr(error, "sqlstate", None)
+    if state is None:
+        return f"{type(error).__name__}: {error}" if _is_plain(error) else type(error).__name__
+    if not state.startswith(_WITH_DATA):
+        detail = f" ({error.detail})" if state == "2BP01" and error.detail else ""  # type: ignore[attr-defined]
+        return f"{_message(error)}{detail} [{state}]"
+    return f"{_without_data(error)} [{state}]"
+
+
+def _is_plain(error: BaseException) -> bool:
+    return isinstance(error, OSError | asyncpg.InterfaceError) and not isinstance(error, ValueError)
+
+
+def _message(error: Any) -> str:
+    return str(error.args[0] if error.args else type(error).__name__)
+
+
+def _without_data(error: Any) -> str:
+    """``check violation, constraint n_is_positive, column n``, from the error's fields."""
+    name = _LOWER_TO_UPPER.sub(" ", type(error).__name__.removesuffix("Error")).lower()
+    for field in ("constraint", "column", "data_type"):
+        value = getattr(error, f"{field}_name", None)
+        if value:
+            name += f", {field.replace('_', ' ')} {value}"
+    return name

@@ -1,0 +1,302 @@
+"""Indexes of tables: of vectors, ordinary ones, of text."""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from cocoindex.connectorkits import identifiers
+from cocoindex.connectorkits.identifiers import quote
+from cocoindex.connectorkits.tables import AttachmentKind, Layout
+from cocoindex.connectors.postgres._catalog import qualified
+from cocoindex.connectors.postgres._ddl import search_column
+from cocoindex.connectors.postgres._literals import sql_text
+from cocoindex.connectors.postgres._vectors import VECTOR_TYPES
+from cocoindex.connectors.postgres._wire import base_type, type_size
+from cocoindex.errors import TargetError, UsageValueError
+
+_logger = logging.getLogger("cocoindex.connectors.postgres")
+
+__all__ = [
+    "FtsIndexKind",
+    "FtsIndexSpec",
+    "IndexKind",
+    "IndexSpec",
+    "VectorIndexKind",
+    "VectorIndexSpec",
+    "VectorMethod",
+    "index_name",
+    "vector_index",
+]
+
+MAX_NAME: Final = 63
+
+VectorMethod = Literal["ivfflat", "hnsw"]
+
+
+def index_name(table: str, kind: str, name: str) -> str:
+    """How the server calls an index; names that are too long end in a hash."""
+    return identifiers.derived(table, kind, name, max_bytes=MAX_NAME)
+
+
+class Build(NamedTuple):
+    """How an index is built; says nothing about what it is.
+
+    Attributes:
+        concurrently: let others write to the table meanwhile.
+        memory: ``maintenance_work_mem`` for the build, such as ``"1GB"``.
+    """
+
+    concurrently: bool = False
+    memory: str | None = None
+
+
+class VectorIndexSpec(NamedTuple):
+    """An index for nearest neighbours.
+
+    Attributes:
+        column: what is indexed.
+        operators: the operator class, which stands for column type and metric.
+        method: how it is organised.
+        lists: parameter of ``ivfflat``; None to work it out from the number of rows.
+        m: parameter of ``hnsw``.
+        ef_construction: parameter of ``hnsw``.
+        build: how it is built.
+    """
+
+    column: str
+    metric: str
+    operators: str
+    method: VectorMethod
+    lists: int | None = None
+    m: int | None = None
+    ef_construction: int | None = None
+    build: Build = Build()
+
+
+class IndexSpec(NamedTuple):
+    """An ordinary index.
+
+    Attributes:
+        columns: what is indexed.
+        method: how it is organised.
+        unique: whether values must differ.
+        where: a condition in SQL for the rows to index.
+        include: columns that are kept in it besides.
+        build: how it is built.
+    """
+
+    columns: tuple[str, ...]
+    method: str
+    unique: bool = False
+    where: str | None = None
+    include: tuple[str, ...] = ()
+    build: Build = Build()
+
+
+class FtsIndexSpec(NamedTuple):
+    """A generated column with the words of a text, and an index of it."""
+
+    column: str
+    language: str
+
+
+class _IndexKind(AttachmentKind[Any]):
+    """What all indexes have in common."""
+
+    kind: str
+
+    def identity(self, spec: Any) -> object:
+        return spec._replace(build=Build()) if hasattr(spec, "build") else spec
+
+    def describe(self, key: str, spec: Any) -> str:
+        return f"{'drop' if spec is None else 'create'} {self.kind} {key}"
+
+    async def create(self, client: Any, layout: Layout, key: str, spec: Any) -> bool:
+        name = index_name(layout.table.name, self.kind, key)
+        async with client.acquire() as connection:
+            definition = await self._definition(connection, layout, spec)
+            if definition is None:
+                return False
+            unique = getattr(spec, "unique", False)
+            await _build(connection, layout, name, definition, spec.build, unique=unique)
+        return True
+
+    async def drop(
+        self, client: Any, layout: Layout, key: str, _data: tuple[str | None, ...]
+    ) -> None:
+        name = index_name(layout.table.name, self.kind, key)
+        async with client.acquire() as connection:
+            in_schema = await _in_schema(connection, layout, name)
+            await connection.execute(f"DROP INDEX IF EXISTS {in_schema}")
+
+    @abstractmethod
+    async def _definition(self, connection: Any, layout: Layout, spec: Any) -> str | None:
+        """What follows the index's name in its statement; None while it can't be built."""
+
+
+def vector_index(
+    column_type: str,
+    column: str,
+    metric: str,
+    method: VectorMethod,
+    parameters: Mapping[str, int | None],
+    build: Build,
+) -> VectorIndexSpec:
+    """The specification of an index; says what is wrong with it.
+
+    Raises:
+        ValueError: as ``TableTarget.declare_vector_index``.
+    """
+    base, size = base_type(column_type), type_size(column_type)
+    kind = VECTOR_TYPES.get(base)
+    if kind is None:
+        raise UsageValueError(f"column {column!r} is of type {column_type}, which holds no vectors")
+    if metric not in kind.metrics:
+        listed = ", ".join(kind.metrics)
+        raise UsageValueError(f"unsupported metric {metric!r} for {base}: choose one of {listed}")
+    if method not in _PARAMETERS:
+        raise UsageValueError(f"method must be 'ivfflat' or 'hnsw', not {method!r}")
+    if size is not None and size > kind.most_indexed:
+        advice = "halfvec, or" if base == "vector" else "fewer dimensions, or"
+        raise UsageValueError(
+            f"an index of {base} holds at most {kind.most_indexed:,} dimensions, and column "
+            f"{column!r} has {size:,}: use {advice} an expression index by "
+            "declare_sql_command_attachment"
+        )
+    given = {name: value for name, value in parameters.items() if value is not None}
+    idle = sorted(given.keys() - _PARAMETERS[method])
+    if idle:
+        _logger.warning("index of column %s: %s has no %s", column, method, ", ".join(idle))
+    used = {name: value for name, value in given.items() if name not in idle}
+    return VectorIndexSpec(column, metric, f"{base}_{metric}_ops", method, **used, build=build)
+
+
+_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ivfflat": ("lists",),
+    "hnsw": ("m", "ef_construction"),
+}
+
+
+class VectorIndexKind(_IndexKind):
+    """``USING hnsw`` and ``USING ivfflat``."""
+
+    kind = "vector"
+
+    def needs_rows(self, spec: VectorIndexSpec) -> bool:
+        return spec.method == "ivfflat" and spec.lists is None
+
+    async def _definition(
+        self, connection: Any, layout: Layout, spec: VectorIndexSpec
+    ) -> str | None:
+        options = {"lists": spec.lists, "m": spec.m, "ef_construction": spec.ef_construction}
+        if self.needs_rows(spec):
+            count = await connection.fetchval(f"SELECT count(*) FROM {qualified(layout.table)}")  # noqa: S608 - quoted
+            if not count:
+                return None
+            options["lists"] = _lists(count)
+        given = ", ".join(f"{name} = {value}" for name, value in options.items() if value)
+        settings = f" WITH ({given})" if given else ""
+        return f"USING {spec.method} ({quote(spec.column)} {spec.operators}){settings}"
+
+
+def _lists(rows: int) -> int:
+    """How many centroids pgvector recommends."""
+    return max(10, rows // 1000 if rows <= 1_000_000 else math.isqrt(rows))
+
+
+class IndexKind(_IndexKind):
+    """B-trees, GIN, GiST, BRIN and hash indexes."""
+
+    kind = "index"
+
+    async def _definition(self, connection: Any, layout: Layout, spec: IndexSpec) -> str:
+        del connection, layout
+        include = f" INCLUDE ({_names(spec.include)})" if spec.include else ""
+        where = f" WHERE {spec.where}" if spec.where else ""
+        return f"USING {spec.method} ({_names(spec.columns)}){include}{where}"
+
+
+class FtsIndexKind(AttachmentKind[FtsIndexSpec]):
+    """A generated column of type ``tsvector`` and a GIN index."""
+
+    async def create(self, client: Any, layout: Layout, key: str, spec: FtsIndexSpec) -> bool:
+        words = quote(search_column(spec.column))
+        language, column = sql_text(spec.language), quote(spec.column)
+        name = index_name(layout.table.name, "fts", key)
+        async with client.acquire() as connection, connection.transaction():
+            await connection.execute(
+                f"ALTER TABLE {qualified(layout.table)} ADD COLUMN IF NOT EXISTS {words} tsvector "
+                f"GENERATED ALWAYS AS (to_tsvector({language}::regconfig, coalesce({column}, ''))) "
+                "STORED"
+            )
+            await _build(connection, layout, name, f"USING gin ({words})", Build())
+        return True
+
+    def data(self, spec: FtsIndexSpec) -> tuple[str | None, ...]:
+        return (spec.column,)
+
+    async def drop(
+        self, client: Any, layout: Layout, key: str, data: tuple[str | None, ...]
+    ) -> None:
+        words = quote(search_column(data[0] or key))
+        async with client.acquire() as connection:
+            await connection.execute(  # its index goes with it
+                f"ALTER TABLE IF EXISTS {qualified(layout.table)} DROP COLUMN IF EXISTS {words}"
+            )
+
+
+def _names(columns: Sequence[str]) -> str:
+    return ", ".join(quote(column) for column in columns)
+
+
+_INDEX: Final = """
+SELECT i.indisvalid, i.indrelid = to_regclass($2) AS is_ours
+FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
+WHERE c.oid = to_regclass($1)
+"""
+
+
+async def _build(
+    connection: Any,
+    layout: Layout,
+    name: str,
+    definition: str,
+    build: Build,
+    *,
+    unique: bool = False,
+) -> None:
+    """Create an index unless it is there; one that was left half built is built anew."""
+    table = qualified(layout.table)
+    in_schema = await _in_schema(connection, layout, name)
+    found = await connection.fetchrow(_INDEX, in_schema, table)
+    if found is not None:
+        if not found["is_ours"]:
+            raise TargetError(f"index {in_schema} is needed for table {table}, but is not its own")
+        if found["indisvalid"]:
+            return
+        await connection.execute(f"DROP INDEX {in_schema}")
+    create = "CREATE UNIQUE INDEX" if unique else "CREATE INDEX"
+    rest = f"{quote(name)} ON {table} {definition}"
+    if build.concurrently:
+        await connection.execute(f"{create} CONCURRENTLY {rest}")
+        return
+    async with connection.transaction():
+        if build.memory:
+            await connection.execute(f"SET LOCAL maintenance_work_mem = {sql_text(build.memory)}")
+        await connection.execute(f"{create} IF NOT EXISTS {rest}")
+
+
+async def _in_schema(connection: Any, layout: Layout, name: str) -> str:
+    """The index's name with the schema of its table, where it lives."""
+    schema = layout.table.path[0]
+    if schema is None:
+        schema = await connection.fetchval(
+            "SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE c.oid = to_regclass($1)",
+            qualified(layout.table),
+        )
+    return quote(name) if schema is None else f"{quote(schema)}.{quote(name)}"

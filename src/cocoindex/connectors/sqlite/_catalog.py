@@ -1,0 +1,91 @@
+"""What the database says about its tables, and the note of which ones are ours."""
+
+# ruff: noqa: S608 - names are checked and quoted, values are bound
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from cocoindex.connectorkits.identifiers import quote
+from cocoindex.connectorkits.tables import Existing, ExistingColumn, Main
+from cocoindex.connectors.sqlite import _vec0
+
+__all__ = ["OBJECTS", "forget_marker", "inspect", "set_marker", "table_options"]
+
+OBJECTS: Final = "_cocoindex_objects"
+"""The table in which we note the tables that we made."""
+
+_CREATE_OBJECTS: Final = (
+    f"CREATE TABLE IF NOT EXISTS {quote(OBJECTS)} (name TEXT PRIMARY KEY, marker TEXT NOT NULL)"
+)
+
+
+def inspect(connection: Any, name: str) -> Existing | None:
+    """The table or virtual table of that name. Its ``detail`` is the name as spelled there."""
+    found = connection.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE",
+        (name,),
+    ).fetchall()
+    if not found:
+        return None
+    real_name, sql = found[0]
+    columns: dict[str, ExistingColumn] = {}
+    key: list[tuple[int, str, str]] = []
+    for _, column, kind, not_null, default, position, hidden in connection.execute(
+        f"PRAGMA table_xinfo({quote(real_name)})"
+    ).fetchall():
+        if hidden == 1:
+            continue
+        generated = hidden in (2, 3)
+        columns[column] = ExistingColumn(kind, not not_null, default is not None or generated)
+        if position:
+            key.append((position, column, kind.upper()))
+    vec0 = _vec0.signature_of(sql or "")
+    names = tuple(column for _, column, _ in sorted(key))
+    main = vec0 or (
+        *((column, kind) for _, column, kind in sorted(key)),
+        *_options_of(connection, real_name),
+    )
+    return Existing(columns, names, _marker(connection, name), main, real_name)
+
+
+def table_options(*, strict: bool, without_rowid: bool) -> Main:
+    """The options of a regular table, as in a signature."""
+    return (
+        *((("", "strict"),) if strict else ()),
+        *((("", "without rowid"),) if without_rowid else ()),
+    )
+
+
+def _options_of(connection: Any, name: str) -> Main:
+    listed = connection.execute(f"PRAGMA table_list({quote(name)})").fetchall()
+    kinds = [(bool(row[5]), bool(row[4])) for row in listed if row[0] == "main"]
+    strict, without_rowid = kinds[0] if kinds else (False, False)
+    return table_options(strict=strict, without_rowid=without_rowid)
+
+
+def _marker(connection: Any, name: str) -> str | None:
+    if not connection.execute(
+        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (OBJECTS,)
+    ).fetchall():
+        return None
+    found = connection.execute(
+        f"SELECT marker FROM {quote(OBJECTS)} WHERE name = ? COLLATE NOCASE", (name,)
+    ).fetchall()
+    return str(found[0][0]) if found else None
+
+
+def set_marker(connection: Any, name: str, marker: str) -> None:
+    """Note that the table is ours."""
+    connection.execute(_CREATE_OBJECTS)
+    connection.execute(
+        f"INSERT INTO {quote(OBJECTS)} VALUES (?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET marker = excluded.marker",
+        (name, marker),
+    )
+
+
+def forget_marker(connection: Any, name: str) -> None:
+    """Remove the note, with the table it is about."""
+    connection.execute(_CREATE_OBJECTS)
+    connection.execute(f"DELETE FROM {quote(OBJECTS)} WHERE name = ? COLLATE NOCASE", (name,))

@@ -1,0 +1,199 @@
+"""Carries out changes of tables, all on one connection inside one transaction.
+
+SQLite can add and drop simple columns in place. Everything else is done by building the table
+anew beside the old one, copying the rows, and taking its name, with its indexes and triggers.
+"""
+
+# ruff: noqa: S608 - names are checked and quoted, values are bound
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cocoindex.connectorkits import tables
+from cocoindex.connectorkits.identifiers import quote
+from cocoindex.connectors.sqlite import _vec0
+from cocoindex.connectors.sqlite._catalog import forget_marker, set_marker
+from cocoindex.connectors.sqlite._types import zero_of
+from cocoindex.errors import TargetError
+
+__all__ = ["apply"]
+
+_log = logging.getLogger(__name__)
+
+ColumnChange = tables.AddColumn | tables.DropColumn | tables.ChangeColumn
+
+
+def apply(
+    connection: Any, existing: tables.Existing | None, operations: Sequence[tables.Operation]
+) -> None:
+    """Carry out ``operations``; those about columns are done together."""
+    changes: list[ColumnChange] = []
+    for operation in operations:
+        match operation:
+            case tables.CreateTable():
+                connection.execute(create_sql(operation))
+            case tables.DropTable(table):
+                connection.execute(f"DROP TABLE {quote(table.name)}")
+                forget_marker(connection, table.name)
+            case tables.SetMarker(table, marker):
+                set_marker(connection, table.name, marker)
+            case _:
+                changes.append(operation)
+    if changes:
+        assert existing is not None
+        if not all(map(_is_simple, changes)) or not _in_place(connection, changes):
+            _rebuild(connection, existing, changes)
+
+
+def create_sql(operation: tables.CreateTable, name: str | None = None) -> str:
+    """The statement that makes a table."""
+    name = name or operation.table.name
+    if _vec0.is_vec0(operation.main):
+        return _vec0.create_sql(name, operation.main)
+    columns = [_column_sql(column) for column in operation.columns]
+    key = f"PRIMARY KEY ({', '.join(map(quote, operation.key))})"
+    return _regular_sql(name, [*columns, key], [part[1] for part in operation.main if not part[0]])
+
+
+def _regular_sql(name: str, parts: Sequence[str], options: Sequence[str]) -> str:
+    tail = f" {', '.join(options).upper()}" if options else ""
+    return f"CREATE TABLE {quote(name)} ({', '.join(parts)}){tail}"
+
+
+def _column_sql(column: tables.LayoutColumn) -> str:
+    return f"{quote(column.name)} {column.type}" + ("" if column.nullable else " NOT NULL")
+
+
+# --- In place ------------------------------------------------------------------------------
+
+
+def _is_simple(change: ColumnChange) -> bool:
+    return isinstance(change, tables.DropColumn) or (
+        isinstance(change, tables.AddColumn) and change.column.nullable
+    )
+
+
+def _in_place(connection: Any, changes: Sequence[ColumnChange]) -> bool:
+    """Whether SQLite could do it itself; it refuses to drop a column that is indexed."""
+    connection.execute("SAVEPOINT in_place")
+    try:
+        for change in changes:
+            table = quote(change.table.name)
+            if isinstance(change, tables.DropColumn):
+                connection.execute(f"ALTER TABLE {table} DROP COLUMN {quote(change.name)}")
+            else:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {_column_sql(change.column)}")
+    except Exception:  # noqa: BLE001 - of any driver; what really is wrong fails the rebuild too
+        connection.execute("ROLLBACK TO in_place")
+        return False
+    finally:
+        connection.execute("RELEASE in_place")
+    return True
+
+
+# --- Rebuild -------------------------------------------------------------------------------
+
+
+def _rebuild(connection: Any, existing: tables.Existing, changes: Sequence[ColumnChange]) -> None:
+    name: str = existing.detail
+    target = f"__new_{name}"
+    columns, values = _new_columns(existing, changes)
+    defaults = _defaults(connection, name)
+    key = f"PRIMARY KEY ({', '.join(map(quote, existing.key))})"
+    parts = [_column_sql(column) + defaults.get(column.name, "") for column in columns]
+    options = [part[1] for part in existing.main or () if not part[0]]
+    extras = _saved(connection, name)
+    connection.execute(_regular_sql(target, [*parts, key], options))
+    connection.execute(
+        f"INSERT INTO {quote(target)} ({', '.join(quote(c.name) for c in columns)}) "
+        f"SELECT {', '.join(values)} FROM {quote(name)}"
+    )
+    connection.execute(f"DROP TABLE {quote(name)}")
+    connection.execute(f"ALTER TABLE {quote(target)} RENAME TO {quote(name)}")
+    _restore(connection, extras, {column.name for column in columns}, name)
+
+
+def _defaults(connection: Any, name: str) -> dict[str, str]:
+    """The defaults that others have given columns, as DDL."""
+    rows = connection.execute(f"PRAGMA table_xinfo({quote(name)})").fetchall()
+    generated = [row[1] for row in rows if row[6] in (2, 3)]
+    if generated:
+        raise TargetError(
+            f"sqlite table {name} has to be rebuilt, and has a generated column that would be "
+            f"lost: {', '.join(generated)}. Drop it, update, and add it again."
+        )
+    return {row[1]: f" DEFAULT ({row[4]})" for row in rows if row[4] is not None}
+
+
+def _new_columns(
+    existing: tables.Existing, changes: Sequence[ColumnChange]
+) -> tuple[list[tables.LayoutColumn], list[str]]:
+    """The table's columns afterwards, and what fills them."""
+    columns = {
+        name: tables.LayoutColumn(name, column.type, column.nullable and name not in existing.key)
+        for name, column in existing.columns.items()
+    }
+    values = {name: quote(name) for name in columns}
+    for change in changes:
+        if isinstance(change, tables.DropColumn):
+            del columns[change.name], values[change.name]
+            continue
+        column = change.column
+        columns[column.name] = column
+        value = "NULL" if isinstance(change, tables.AddColumn) else _converted(change)
+        if not column.nullable:
+            value = f"coalesce({value}, {zero_of(column.type)})"
+        values[column.name] = value
+    return [*columns.values()], [values[name] for name in columns]
+
+
+def _converted(change: tables.ChangeColumn) -> str:
+    name, kind = quote(change.column.name), change.column.type
+    is_same = change.before.type.casefold() == str(kind).casefold()
+    return name if is_same or _vec0.is_vector(kind) else f"CAST({name} AS {kind})"
+
+
+def _saved(connection: Any, name: str) -> list[tuple[str, str, str]]:
+    """Indexes and triggers of a table, and full-text tables that read from it."""
+    found: list[tuple[str, str, str]] = connection.execute(
+        "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND "
+        "tbl_name = ? COLLATE NOCASE AND type IN ('index', 'trigger')",
+        (name,),
+    ).fetchall()
+    found += connection.execute(
+        "SELECT 'fts', name, sql FROM sqlite_schema WHERE type = 'table' AND "
+        "sql LIKE '%USING fts5%' AND instr(sql, ?)",
+        (f"content={quote_text(name)}",),
+    ).fetchall()
+    return found
+
+
+def quote_text(text: str) -> str:
+    """``text`` as a literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _restore(
+    connection: Any, extras: Sequence[tuple[str, str, str]], columns: set[str], table: str
+) -> None:
+    for kind, name, sql in extras:
+        if kind == "fts":
+            connection.execute(f"INSERT INTO {quote(name)}({quote(name)}) VALUES ('rebuild')")
+        elif kind == "index":
+            _if_possible(connection, sql, f"index {name} of {table}", columns)
+        else:
+            connection.execute(sql)
+
+
+def _if_possible(connection: Any, sql: str, what: str, columns: set[str]) -> None:
+    """Make an index again, unless a column of it has gone."""
+    run: Callable[[str], Any] = connection.execute
+    try:
+        run(sql)
+    except Exception as error:
+        if "no such column" not in str(error) and "has no column" not in str(error):
+            raise
+        _log.info("%s is gone: a column of it is. Left: %s", what, ", ".join(sorted(columns)))

@@ -1,0 +1,1 @@
+"""The state store on Postgres: for many hosts, and wherever there is a database anyway."""
