@@ -106,9 +106,18 @@ def explain(steps) -> int:
 def run_many(options) -> int:
     seeds = range(options.first, options.first + options.seeds)
     started = time.perf_counter()
-    faults, points, updates, bad = Counter(), Counter(), 0, []
+    faults, points, updates, done, bad = Counter(), Counter(), 0, 0, []
+
+    def figures() -> str:
+        return (
+            f"{done} histories, {updates} updates, {faults['kill']} kills, "
+            f"{faults['raise'] + faults['full']} failures, {faults['cancel']} cancellations, "
+            f"{len(bad)} divergences, {time.perf_counter() - started:.0f} s"
+        )
+
     with multiprocessing.Pool(options.jobs, prepare, maxtasksperchild=100) as pool:
         for seed, result, problem in pool.imap_unordered(run_seed, seeds, chunksize=10):
+            done += 1
             if problem is not None:
                 bad.append(seed)
                 print(f"seed {seed}: {problem[:400]}")
@@ -117,14 +126,11 @@ def run_many(options) -> int:
             faults += result.faults
             points += result.points
             updates += result.updates
-    seconds = time.perf_counter() - started
-    print(
-        f"{options.seeds} histories, {updates} updates, {faults['kill']} kills, "
-        f"{faults['raise'] + faults['full']} failures, {faults['cancel']} cancellations, "
-        f"{len(bad)} divergences, "
-        f"{sum(points.values())} fault points passed, {seconds:.0f} s"
-    )
-    print(dict(points))
+            if done % 1000 == 0 and done < options.seeds:
+                print(f"… {figures()}", flush=True)
+    print(figures())
+    passed = ", ".join(f"{count} {point}" for point, count in sorted(points.items()))
+    print(f"{sum(points.values())} fault points passed: {passed}")
     return 1 if bad else 0
 
 

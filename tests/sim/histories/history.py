@@ -16,7 +16,7 @@ from histories.steps import Divergence, Step, steps_of
 from histories.telling import brief, describe_edit, difference, show
 
 APP = "simulated"
-FAULTS: tuple[Any, ...] = ("kill",) * 12 + ("raise", "raise", "raise", "cancel", "full")
+FAULTS: tuple[Any, ...] = ("kill",) * 14 + ("raise", "raise", "raise", "cancel", "full")
 PLAIN_FAULTS = ("kill", "raise", "cancel", "full")
 """Shrinking makes steps of these (after ``drop/`` and the like): one fault, at that point."""
 EVERYTHING = coco.DeletionGuard(0, 1)
