@@ -72,20 +72,27 @@ def main() -> int:
     if options.small is not None:
         return run_small(options)
     status = run_many(options)
-    return status | find_mutants() if options.mutants else status
+    return status | find_mutants(options) if options.mutants else status
 
 
-def find_mutants() -> int:
+def find_mutant(mutant_name):
+    mutant = next(mutant for mutant in mutants.MUTANTS if mutant.name == mutant_name)
+    started = time.perf_counter()
+    with mutants.applied(mutant):
+        seed = mutants.find(mutant, first=mutants.FOUND_BY.get(mutant.name))
+    return mutant, seed, time.perf_counter() - started
+
+
+def find_mutants(options) -> int:
     """Whether some deliberate mistake stays unnoticed."""
     missed = 0
-    for mutant in mutants.MUTANTS:
-        started = time.perf_counter()
-        with mutants.applied(mutant):
-            seed = mutants.find(mutant, first=mutants.FOUND_BY.get(mutant.name))
-        seconds = time.perf_counter() - started
-        missed += seed is None
-        verdict = "NOT FOUND" if seed is None else f"found by seed {seed}"
-        print(f"{mutant.name}: {verdict} in {seconds:.1f} s: {mutant.mistake}")
+    names = [mutant.name for mutant in mutants.MUTANTS]
+    with multiprocessing.Pool(options.jobs, prepare) as pool:
+        for mutant, seed, seconds in pool.imap(find_mutant, names):
+            missed += seed is None
+            verdict = "NOT FOUND" if seed is None else f"found by seed {seed}"
+            print(f"{mutant.name}: {verdict} in {seconds:.1f} s: {mutant.mistake}")
+    print(f"{len(names)} deliberate mistakes, {missed} of them not found")
     return int(missed > 0)
 
 
