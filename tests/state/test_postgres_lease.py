@@ -185,7 +185,7 @@ async def test_a_lease_that_could_not_be_renewed_is_not_trusted(pg18, monkeypatc
 def test_a_commit_renews_the_lease(pg18):
     with opened(pg18) as store, closing(psycopg.connect(pg18, autocommit=True)) as connection:
         section = store.section("app")
-        left = "SELECT extract(epoch FROM expires - now()) > 25 FROM cocoindex_state_sections"
+        left = "SELECT extract(epoch FROM expires - now()) > 5 FROM cocoindex_state_sections"
         with section.acquire_lease():
             change(pg18, "expires = now() + interval '5 seconds'")
             section.write([(b"a", b"1")])

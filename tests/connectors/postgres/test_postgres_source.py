@@ -181,7 +181,7 @@ async def test_pages_hold_no_connection_while_rows_are_worked_on(pg):
         source = PgTableSource(pool, table_name="items", snapshot=False, page_size=3)
         count = 0
         async for _ in source.items():
-            await asyncio.wait_for(pool.execute("SELECT 1"), 5)
+            await asyncio.wait_for(pool.execute("SELECT 1"), 60)
             count += 1
         assert count == 10
 

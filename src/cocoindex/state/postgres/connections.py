@@ -29,8 +29,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 _FEWEST = 4
 """One to read, one to write, one to renew leases, one for a snapshot."""
 
-_LOST = ("08", "57P01", "57P02", "57P03", "57P05", "53300")
-"""SQL states after which another connection may help."""
+_LOST = ("08", "25P03", "57P01", "57P02", "57P03", "57P05", "53300")
+"""SQL states after which another connection may help. 25P03: this process came to a halt for
+longer than ``_LONGEST_GAP``, and the server has undone the transaction."""
 
 _CONFLICT = ("40001", "40P01")
 """Serialization failure, deadlock: nothing was done, the same statement may be run again."""
