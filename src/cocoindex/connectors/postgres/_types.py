@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from cocoindex.connectorkits import jsonenc, tables
 from cocoindex.connectorkits.columns import Mapped, TypeMapping
+from cocoindex.connectors.postgres._plain import JsonText
 from cocoindex.connectors.postgres._vectors import VECTOR_TYPES
-from cocoindex.connectors.postgres._wire import JsonText
 from cocoindex.errors import UsageValueError
 from cocoindex.resources.schema import VectorSchema
 
