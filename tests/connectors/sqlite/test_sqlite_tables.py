@@ -135,6 +135,32 @@ async def test_an_indexed_column_is_dropped_with_its_index(database):
     assert database.query("SELECT * FROM t") == [(1, "a")]
 
 
+async def test_a_table_that_others_dropped_is_not_silently_left_without_rows(database):
+    """Nobody looks until there is something to do; then the rest of the rows must come back."""
+    program = Program(database.key, [Row(1, "a")])
+    await database.update(program)
+    database.run("DROP TABLE t")
+    cls = make_dataclass("R", [("id", int), ("text", str), ("more", str | None)])
+    program.cls, program.rows = cls, [cls(1, "a", None)]
+    with pytest.raises(TargetError, match=r"table t is gone.*full_reprocess=True"):
+        await database.update(program)
+    await database.update(program, full_reprocess=True)
+    assert database.query("SELECT * FROM t") == [(1, "a", None)]
+
+
+async def test_a_table_that_others_rebuilt_is_not_dropped_without_need(database):
+    program = Program(database.key, [Row(1, "a")])
+    await database.update(program)
+    database.run("DROP TABLE t")
+    database.run("CREATE TABLE t (id INTEGER, text TEXT NOT NULL, PRIMARY KEY (text))")
+    database.run("INSERT INTO t VALUES (5, 'theirs')")
+    cls = make_dataclass("R", [("id", int), ("text", str), ("more", str | None)])
+    program.cls, program.rows = cls, [cls(1, "a", None)]
+    with pytest.raises(TargetError, match=r"has another primary key.*full_reprocess=True"):
+        await database.update(program)
+    assert database.query("SELECT * FROM t") == [(5, "theirs")]
+
+
 # --- Attachments ---------------------------------------------------------------------------
 
 
