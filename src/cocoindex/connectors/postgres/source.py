@@ -184,7 +184,7 @@ class PgTableSource(Generic[RowT]):
 
     async def _open_snapshot(self, wants_key: bool) -> tuple[AsyncExitStack, TableShape, Any]:
         async with AsyncExitStack() as stack:
-            connection = await stack.enter_async_context(_acquired(self._pool, for_long=False))
+            connection = await stack.enter_async_context(_acquired(self._pool, for_long=True))
             await stack.enter_async_context(
                 connection.transaction(isolation="repeatable_read", readonly=True)
             )
