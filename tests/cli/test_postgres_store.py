@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import cocoindex as coco
+from cocoindex.engine.settings import get_default_db_path
 
 SAID_BY_THE_PROGRAM = '    builder.settings.db_path = pathlib.Path("store")\n'
 
@@ -169,6 +170,17 @@ class TestSettings:
     def test_a_url_is_no_directory(self) -> None:
         with pytest.raises(ValueError, match="database=DatabaseConnectionSpec"):
             coco.Settings("postgresql://host/db")
+
+    def test_nor_is_it_one_in_the_variable_for_directories(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings = coco.Settings()
+        settings.db_path = "postgresql://host/db"  # type: ignore[assignment]
+        with pytest.raises(ValueError, match="db_path is the directory"):
+            settings.store_location()
+        monkeypatch.setenv("COCOINDEX_DB", "postgresql://host/db")
+        with pytest.raises(ValueError, match="COCOINDEX_DB is the directory"):
+            get_default_db_path()
 
     def test_an_environment_uses_them(self, pg18: str) -> None:
         database = coco.DatabaseConnectionSpec(pg18)

@@ -98,12 +98,7 @@ class Settings:
     ) -> None:
         if db_settings is not None and (lmdb_max_dbs is not None or lmdb_map_size is not None):
             raise UsageValueError("give db_settings or lmdb_max_dbs/lmdb_map_size, not both")
-        if is_postgres_url(db_path):
-            raise UsageValueError(
-                "db_path is the directory of an embedded store; for state in Postgres, give "
-                "database=DatabaseConnectionSpec(url)"
-            )
-        self.db_path = None if db_path is None else Path(db_path)
+        self.db_path = None if db_path is None else _directory(db_path, "db_path")
         self.database = database
         self.db_schema_name = db_schema_name
         self.db_settings = db_settings if db_settings is not None else LmdbSettings()
@@ -116,7 +111,7 @@ class Settings:
     def store_location(self) -> Path | PostgresLocation | None:
         """Where the state is: ``db_path``, else the database; None if neither is given."""
         if self.db_path is not None:
-            return Path(self.db_path)
+            return _directory(self.db_path, "db_path")
         return self.database.location(self.db_schema_name) if self.database is not None else None
 
     @property
@@ -192,4 +187,13 @@ def _int_from_env(name: str) -> int | None:
 def get_default_db_path() -> Path | None:
     """The store location from ``COCOINDEX_DB``, if set."""
     text = os.environ.get(DB_ENV_VAR)
-    return Path(text) if text else None
+    return _directory(text, DB_ENV_VAR) if text else None
+
+
+def _directory(path: os.PathLike[str] | str, name: str) -> Path:
+    if is_postgres_url(path):
+        raise UsageValueError(
+            f"{name} is the directory of an embedded store; for state in Postgres, give "
+            f"database=DatabaseConnectionSpec(url) or {DATABASE_ENV_VAR}"
+        )
+    return Path(path)

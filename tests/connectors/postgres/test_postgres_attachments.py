@@ -148,6 +148,7 @@ def vectors(size):
         (3, {"metric": "manhattan"}, "unsupported metric 'manhattan'"),
         (3, {"metric": "hamming"}, "unsupported metric 'hamming'"),
         (3, {"method": "diskann"}, "method"),
+        (3, {"method": "hnsw", "name": 'a"b'}, "Invalid index name"),
         (2001, {"method": "hnsw"}, "2,000 dimensions.*halfvec"),
     ],
 )

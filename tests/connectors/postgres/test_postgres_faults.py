@@ -206,11 +206,18 @@ async def test_a_server_that_is_not_there_is_named_without_its_password(world_at
     assert "hunter2" not in str(raised.value)
 
 
+def indexed(target):
+    with_index(target)
+    target.declare_fts_index(column="title")
+
+
 async def test_two_processes_that_start_at_once_create_a_table_once(world, world_at):
     worlds = [world, world_at(world.url), world_at(world.url)]
     options = {"pg_schema_name": "kb"}
     mains = [
-        w.table([Doc(i, f"from {i}", vector(i))], Doc, **options) for i, w in enumerate(worlds)
+        w.table([Doc(i, f"from {i}", vector(i))], Doc, attach=indexed, **options)
+        for i, w in enumerate(worlds)
     ]
     await asyncio.gather(*(w.update(m) for w, m in zip(worlds, mains, strict=True)))
     assert await world.fetch("SELECT id FROM kb.docs ORDER BY id") == [(0,), (1,), (2,)]
+    assert len(await world.indexes()) == 2

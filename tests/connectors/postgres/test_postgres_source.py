@@ -18,6 +18,9 @@ from cocoindex.connectors.postgres import PgSourceSpec, PgTableSource
 from cocoindex.testing.targets import MemoryTarget
 
 
+DB = coco.ContextKey("test_postgres_source/db")
+
+
 @pytest.fixture
 async def pool(pg):
     async with asyncpg.create_pool(pg, min_size=1, max_size=2) as pool:
@@ -184,6 +187,29 @@ async def test_pages_hold_no_connection_while_rows_are_worked_on(pg):
             await asyncio.wait_for(pool.execute("SELECT 1"), 60)
             count += 1
         assert count == 10
+
+
+async def test_a_pool_of_one_reads_and_writes(pg, tmp_path):
+    """More rows than components may be at work, all waiting for a connection to write with."""
+    environment = coco.Environment(coco.Settings(db_path=tmp_path))
+    async with asyncpg.create_pool(pg, min_size=0, max_size=1) as pool:
+        await pool.execute("CREATE TABLE items (id int PRIMARY KEY)")
+        await pool.execute("INSERT INTO items SELECT generate_series(1, 3000)")
+        environment.context_provider.provide(DB, pool)
+
+        async def copy(row, target):
+            target.declare_row(row=row)
+
+        @coco.fn
+        async def main():
+            schema = postgres.TableSchema({"id": postgres.ColumnDef("int")}, ["id"])
+            target = await postgres.mount_table_target(DB, "copies", schema)
+            await coco.mount_each(copy, PgTableSource(pool, table_name="items").items(), target)
+
+        app = coco.App(coco.AppConfig("pool", environment=environment), main)
+        await asyncio.wait_for(app.update(), 60)
+        assert await pool.fetchval("SELECT count(*) FROM copies") == 3000
+    environment.close()
 
 
 async def test_memory_does_not_grow_with_the_table(pool):

@@ -135,6 +135,63 @@ async def test_an_indexed_column_is_dropped_with_its_index(database):
     assert database.query("SELECT * FROM t") == [(1, "a")]
 
 
+async def test_a_preview_reads_well(database):
+    async def preview(program):
+        environment = coco.Environment(coco.Settings(db_path=database.folder / "state"))
+        app = coco.App(coco.AppConfig("app", environment), program)
+        planned = await app.update(preview=True)
+        environment.close()
+        return [str(action) for action in planned]
+
+    program = Program(database.key, [Row(1, "a")])
+    program.more = lambda target: target.declare_index(columns=["text"])
+    assert await preview(program) == [
+        "create table t (id INTEGER not null, text TEXT not null, primary key (id))",
+        "write row 1",
+        "create index t__text (text) on t",
+    ]
+    await database.update(program)
+    assert await preview(program) == ["keep table t"]
+    program.cls = make_dataclass("R", [("id", int), ("text", int | None), ("more", str)])
+    program.rows = [program.cls(1, 1, "x")]
+    assert await preview(program) == [
+        "change column text TEXT not null of t to text INTEGER; add column more TEXT not null to t",
+        "write row 1",
+        "create index t__text (text) on t",
+    ]
+
+    async def nothing() -> None:
+        pass
+
+    assert "drop table t" in await preview(nothing)
+
+
+async def test_a_table_that_others_dropped_is_not_silently_left_without_rows(database):
+    """Nobody looks until there is something to do; then the rest of the rows must come back."""
+    program = Program(database.key, [Row(1, "a")])
+    await database.update(program)
+    database.run("DROP TABLE t")
+    cls = make_dataclass("R", [("id", int), ("text", str), ("more", str | None)])
+    program.cls, program.rows = cls, [cls(1, "a", None)]
+    with pytest.raises(TargetError, match=r"table t is gone.*full_reprocess=True"):
+        await database.update(program)
+    await database.update(program, full_reprocess=True)
+    assert database.query("SELECT * FROM t") == [(1, "a", None)]
+
+
+async def test_a_table_that_others_rebuilt_is_not_dropped_without_need(database):
+    program = Program(database.key, [Row(1, "a")])
+    await database.update(program)
+    database.run("DROP TABLE t")
+    database.run("CREATE TABLE t (id INTEGER, text TEXT NOT NULL, PRIMARY KEY (text))")
+    database.run("INSERT INTO t VALUES (5, 'theirs')")
+    cls = make_dataclass("R", [("id", int), ("text", str), ("more", str | None)])
+    program.cls, program.rows = cls, [cls(1, "a", None)]
+    with pytest.raises(TargetError, match=r"has another primary key.*full_reprocess=True"):
+        await database.update(program)
+    assert database.query("SELECT * FROM t") == [(5, "theirs")]
+
+
 # --- Attachments ---------------------------------------------------------------------------
 
 
@@ -200,6 +257,21 @@ async def test_a_table_that_goes_takes_its_attachments_along(database):
 
 
 # --- Others --------------------------------------------------------------------------------
+
+
+async def test_many_rows_need_few_transactions(database, monkeypatch):
+    begun = []
+    begin = connections._begin
+    monkeypatch.setattr(connections, "_begin", lambda db: (begun.append(1), begin(db)))
+    program = Program(database.key, [Row(i, f"{i}") for i in range(20_000)])
+    await database.update(program)
+    assert len(begun) == 1 + 2  # the table, and 10,000 rows each
+    begun.clear()
+    program.rows[7] = Row(7, "changed")
+    await database.update(program)
+    await database.update(program)
+    assert len(begun) == 1
+    assert database.query("SELECT count(*), max(text) FROM t") == [(20_000, "changed")]
 
 
 async def test_two_apps_that_start_at_once_create_the_table_once(tmp_path, database):

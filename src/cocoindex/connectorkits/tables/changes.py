@@ -9,7 +9,7 @@ process, or a lost state store can't lead to a statement that does not fit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from cocoindex.connectorkits.tables.actions import TableAction, TableRun
@@ -109,6 +109,8 @@ async def bring_up(dialect: AnyDialect, tx: Any, action: TableAction) -> None:
     await dialect.prepare(tx, spec)
     existing = await dialect.inspect(tx, run.table)
     if existing is None:
+        if action.decision.main is None and action.decision.invalidation is None:
+            raise _changed_by_others(dialect, run, "is gone")
         await dialect.apply(tx, None, [_create(run), SetMarker(run.table, spec.marker)])
         spec.seen_ours.add(spec.marker)
         return
@@ -122,10 +124,20 @@ async def bring_up(dialect: AnyDialect, tx: Any, action: TableAction) -> None:
         await dialect.apply(tx, existing, [SetMarker(run.table, spec.marker)])
         ours = True
     if await _must_rebuild(dialect, tx, action, existing):
+        if action.decision.main is None:
+            raise _changed_by_others(dialect, run, "has another primary key, or is of another kind")
         await _rebuild(dialect, tx, run, spec, existing, ours)
     else:
         await _alter(dialect, tx, action, existing, ours)
     (spec.seen_ours.add if ours else spec.seen_ours.discard)(spec.marker)
+
+
+def _changed_by_others(dialect: AnyDialect, run: TableRun, what: str) -> TargetError:
+    """Rows of this app would be lost: it does not know that it has to write them again."""
+    return TargetError(
+        f"{dialect.name} table {run.table} {what}, and this app has not done that. Run once with "
+        "full_reprocess=True to make it as declared, with all rows."
+    )
 
 
 async def _must_rebuild(
@@ -162,6 +174,8 @@ async def _alter(
     run = action.run
     assert run.spec is not None
     operations, differences = await _compare(dialect, tx, run.layout, existing)
+    if action.decision.main is None:
+        operations = [op for op in operations if _concerns(op, action.decision.parts)]
     if not ours:
         operations = [op for op in operations if isinstance(op, AddColumn)]
         if differences:
@@ -181,6 +195,15 @@ async def _alter(
         await dialect.apply(tx, existing, operations)
     if ours:
         await _settle(dialect, tx, action, existing)
+
+
+def _concerns(operation: Operation, parts: Mapping[str, Any]) -> bool:
+    """Whether it is about a column that was declared anew. What others did to the rest stays:
+    converting a column may harm values that nobody would write again.
+    """
+    if isinstance(operation, (AddColumn, ChangeColumn)):
+        return f"{COLUMN}{operation.column.name}" in parts
+    return True
 
 
 def _leaving_columns(action: TableAction, existing: Existing) -> list[str]:
@@ -241,8 +264,8 @@ async def _settle(dialect: AnyDialect, tx: Any, action: TableAction, existing: E
             continue  # rows are about to get a value; the next update looks again
         if not await dialect.set_not_null(tx, action.run.table, column):
             _log.warning(
-                "%s table %s: column %s stays nullable, because rows that this app did not "
-                "write have no value in it",
+                "%s table %s: column %s stays nullable, because some rows have no value in it; "
+                "full_reprocess=True looks again",
                 dialect.name,
                 action.run.table,
                 column.name,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 from cocoindex.connectorkits.identifiers import quote
 from cocoindex.connectorkits.tables import Existing, ExistingColumn, Table
 
-__all__ = ["comment_of", "inspect", "qualified", "same_types"]
+__all__ = ["comment_of", "inspect", "lock", "qualified", "same_types"]
 
 _INSPECT: Final = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type, NOT a.attnotnull AS nullable,
@@ -28,6 +29,14 @@ _MARK: Final = "cocoindex:"
 def qualified(table: Table) -> str:
     """The table's name as statements use it."""
     return ".".join(quote(part) for part in table.path if part is not None)
+
+
+async def lock(connection: Any, table: Table) -> None:
+    """Be the only one who changes the table, until the transaction ends."""
+    name = ".".join(part or "" for part in table.path)
+    digest = blake2b(name.encode(), digest_size=8, person=b"coco.pg.ddl").digest()
+    number = int.from_bytes(digest, "big", signed=True)
+    await connection.execute(f"SELECT pg_advisory_xact_lock({number})")
 
 
 async def inspect(connection: Any, table: Table) -> Existing | None:

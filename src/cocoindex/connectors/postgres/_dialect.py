@@ -6,7 +6,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from hashlib import blake2b
 from typing import Any, Final
 
 import asyncpg
@@ -54,7 +53,7 @@ class PostgresDialect(tables.Dialect[Any, Any]):
     ) -> AsyncIterator[Any]:
         async with client.acquire() as connection, connection.transaction():
             if ddl:
-                await connection.execute(f"SELECT pg_advisory_xact_lock({_lock(table)})")
+                await _catalog.lock(connection, table)
             yield connection
 
     def is_transient(self, error: BaseException) -> bool:
@@ -136,13 +135,6 @@ DIALECT: Final = PostgresDialect()
 def needs_extension(spec: tables.TableSpec) -> bool:
     """Whether a column is of a type that pgvector brings."""
     return any(base_type(c.type) in _EXTENSION_TYPES for c in spec.schema.columns.values())
-
-
-def _lock(table: Table) -> int:
-    """The number of the lock that those who change the table take."""
-    name = ".".join(part or "" for part in table.path)
-    digest = blake2b(name.encode(), digest_size=8, person=b"coco.pg.ddl").digest()
-    return int.from_bytes(digest, "big", signed=True)
 
 
 def _after(first: Encoder | None, second: Encoder) -> Encoder:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 from cocoindex.connectorkits import identifiers
 from cocoindex.connectorkits.identifiers import quote
 from cocoindex.connectorkits.tables import AttachmentKind, Layout
-from cocoindex.connectors.postgres._catalog import qualified
+from cocoindex.connectors.postgres._catalog import lock, qualified
 from cocoindex.connectors.postgres._ddl import search_column
 from cocoindex.connectors.postgres._literals import sql_text
 from cocoindex.connectors.postgres._vectors import VECTOR_TYPES
@@ -121,8 +121,8 @@ class _IndexKind(AttachmentKind[Any]):
             definition = await self._definition(connection, layout, spec)
             if definition is None:
                 return False
-            unique = getattr(spec, "unique", False)
-            await _build(connection, layout, name, definition, spec.build, unique=unique)
+            create = "CREATE UNIQUE INDEX" if getattr(spec, "unique", False) else "CREATE INDEX"
+            await _build(connection, layout, name, definition, spec.build, create)
         return True
 
     async def drop(
@@ -228,12 +228,13 @@ class FtsIndexKind(AttachmentKind[FtsIndexSpec]):
         language, column = sql_text(spec.language), quote(spec.column)
         name = index_name(layout.table.name, "fts", key)
         async with client.acquire() as connection, connection.transaction():
+            await lock(connection, layout.table)
             await connection.execute(
                 f"ALTER TABLE {qualified(layout.table)} ADD COLUMN IF NOT EXISTS {words} tsvector "
                 f"GENERATED ALWAYS AS (to_tsvector({language}::regconfig, coalesce({column}, ''))) "
                 "STORED"
             )
-            await _build(connection, layout, name, f"USING gin ({words})", Build())
+            await _build(connection, layout, name, f"USING gin ({words})", Build(), "CREATE INDEX")
         return True
 
     def data(self, spec: FtsIndexSpec) -> tuple[str | None, ...]:
@@ -261,33 +262,35 @@ WHERE c.oid = to_regclass($1)
 
 
 async def _build(
-    connection: Any,
-    layout: Layout,
-    name: str,
-    definition: str,
-    build: Build,
-    *,
-    unique: bool = False,
+    connection: Any, layout: Layout, name: str, definition: str, build: Build, create: str
 ) -> None:
     """Create an index unless it is there; one that was left half built is built anew."""
+    statement = f"{quote(name)} ON {qualified(layout.table)} {definition}"
+    if build.concurrently:  # which no transaction can hold a lock for
+        if not await _is_there(connection, layout, name):
+            await connection.execute(f"{create} CONCURRENTLY {statement}")
+        return
+    async with connection.transaction():
+        await lock(connection, layout.table)
+        if await _is_there(connection, layout, name):
+            return
+        if build.memory:
+            await connection.execute(f"SET LOCAL maintenance_work_mem = {sql_text(build.memory)}")
+        await connection.execute(f"{create} {statement}")
+
+
+async def _is_there(connection: Any, layout: Layout, name: str) -> bool:
+    """Whether the index can be used; the remains of a build that broke off are removed."""
     table = qualified(layout.table)
     in_schema = await _in_schema(connection, layout, name)
     found = await connection.fetchrow(_INDEX, in_schema, table)
-    if found is not None:
-        if not found["is_ours"]:
-            raise TargetError(f"index {in_schema} is needed for table {table}, but is not its own")
-        if found["indisvalid"]:
-            return
+    if found is None:
+        return False
+    if not found["is_ours"]:
+        raise TargetError(f"index {in_schema} is needed for table {table}, but is not its own")
+    if not found["indisvalid"]:
         await connection.execute(f"DROP INDEX {in_schema}")
-    create = "CREATE UNIQUE INDEX" if unique else "CREATE INDEX"
-    rest = f"{quote(name)} ON {table} {definition}"
-    if build.concurrently:
-        await connection.execute(f"{create} CONCURRENTLY {rest}")
-        return
-    async with connection.transaction():
-        if build.memory:
-            await connection.execute(f"SET LOCAL maintenance_work_mem = {sql_text(build.memory)}")
-        await connection.execute(f"{create} IF NOT EXISTS {rest}")
+    return bool(found["indisvalid"])
 
 
 async def _in_schema(connection: Any, layout: Layout, name: str) -> str:

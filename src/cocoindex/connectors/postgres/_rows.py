@@ -20,8 +20,9 @@ from cocoindex.connectorkits.rows import size_of
 from cocoindex.connectorkits.tables import Key, Layout, LayoutColumn, RowAction, Table
 from cocoindex.connectors.postgres._catalog import qualified
 from cocoindex.connectors.postgres._literals import literal
+from cocoindex.connectors.postgres._plain import JsonText
 from cocoindex.connectors.postgres._vectors import VECTOR_TYPES, decoder
-from cocoindex.connectors.postgres._wire import NULL, JsonText, base_type, wire_for
+from cocoindex.connectors.postgres._wire import NULL, base_type, wire_for
 
 __all__ = ["RowStatements"]
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import uuid
-from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from cocoindex.connectorkits import jsonenc, tables
 from cocoindex.connectorkits.columns import Mapped, TypeMapping
+from cocoindex.connectors.postgres._plain import JsonText
 from cocoindex.connectors.postgres._vectors import VECTOR_TYPES
-from cocoindex.connectors.postgres._wire import JsonText
 from cocoindex.errors import UsageValueError
 from cocoindex.resources.schema import VectorSchema
 
@@ -20,8 +19,11 @@ __all__ = ["ColumnDef", "PgType", "TableSchema", "ValueEncoder"]
 
 RowT = TypeVar("RowT")
 
-ValueEncoder = Callable[[Any], Any]
-"""From a value, never ``None``, to what is stored in the column."""
+
+class ValueEncoder(Protocol):
+    """From a value, never ``None``, to what is stored in the column."""
+
+    def __call__(self, value: Any, /) -> Any: ...
 
 
 class PgType(NamedTuple):

@@ -7,35 +7,29 @@ text and cast.
 
 A value has three forms:
 
-- plain: checked, of one Python type per column, free of U+0000. What a row holds.
+- plain: checked, of one Python type per column, free of U+0000. What a row holds (`_plain`).
 - field: the bytes of a binary COPY, length first.
-- literal: text, for parameters (see `_literals`).
+- literal: text, for parameters (`_literals`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
-import json
 import re
 import struct
 import uuid
 from collections.abc import Callable
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from cocoindex.connectorkits import jsonenc
-from cocoindex.connectors.postgres import _vectors
-from cocoindex.connectors.postgres._literals import literal
-from cocoindex.errors import UsageTypeError, UsageValueError
+from cocoindex.connectors.postgres import _plain, _vectors
+from cocoindex.connectors.postgres._plain import Clean
 
-__all__ = ["NULL", "JsonText", "Wire", "base_type", "type_size", "wire_for"]
+__all__ = ["NULL", "Wire", "base_type", "type_size", "wire_for"]
 
 NULL: Final = b"\xff\xff\xff\xff"
 """The field of an absent value."""
-
-Clean = Callable[[str], str]
 
 
 class Wire(NamedTuple):
@@ -63,125 +57,7 @@ class Wire(NamedTuple):
         return self.cast or self.stage
 
 
-class JsonText(str):
-    """Text that was made by our own JSON encoder."""
-
-    __slots__ = ()
-
-
-def _expected(what: str, value: object) -> UsageTypeError:
-    return UsageTypeError(f"expected {what}, not {type(value).__name__}")
-
-
-# --- numbers -----------------------------------------------------------------------------------
-
-
-def _integer(bits: int) -> Callable[[Any], int]:
-    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
-
-    def plain(value: Any) -> int:
-        if type(value) is not int:
-            if not hasattr(value, "__index__"):
-                raise _expected("an int", value)
-            value = value.__index__()
-        if low <= value <= high:
-            return value  # type: ignore[no-any-return]
-        raise UsageValueError(f"the integer does not fit into {bits} bits")
-
-    return plain
-
-
-def _double(value: Any) -> float:
-    if isinstance(value, str | bytes):
-        raise _expected("a number", value)
-    return float(value)
-
-
-_single: Final = struct.Struct("<f")
-
-
-def _real(value: Any) -> float:
-    """As the column will have it, so that reading back gives the same."""
-    rounded: float = _single.unpack(_single.pack(_double(value)))[0]
-    return rounded
-
-
-def _numeric(step: Decimal | None, value: Any) -> str:
-    """Text without exponent: each number has one form."""
-    number = value if type(value) is Decimal else _to_decimal(value)
-    if not number.is_finite():
-        if number.is_snan():
-            raise UsageValueError("a signaling NaN can't be stored")
-        return str(number)
-    if not -16_384 < number.adjusted() < 131_072:
-        raise UsageValueError("the number has more digits than numeric holds")
-    if step is not None:
-        number = _quantized(number, step)
-    return format(abs(number) if number.is_zero() else number, "f")
-
-
-def _quantized(number: Decimal, step: Decimal) -> Decimal:
-    from decimal import Context
-
-    return number.quantize(step, ROUND_HALF_UP, Context(prec=2_000))
-
-
-def _to_decimal(value: Any) -> Decimal:
-    if isinstance(value, Decimal):
-        return Decimal(value)
-    if hasattr(value, "__index__"):
-        return Decimal(value.__index__())
-    if hasattr(value, "__float__"):
-        return Decimal(repr(float(value)))
-    raise _expected("a number", value)
-
-
-def _boolean(value: Any) -> bool:
-    if value is True or value is False:
-        return value
-    if type(value).__name__ in ("bool", "bool_"):  # NumPy's
-        return bool(value)
-    raise _expected("a bool", value)
-
-
-# --- text and bytes ----------------------------------------------------------------------------
-
-
-def _text(clean: Clean, value: Any) -> str:
-    if type(value) is not str:
-        if not isinstance(value, str):
-            raise _expected("a str", value)
-        value = str.__str__(value)
-    if "\0" in value:
-        value = clean(value)
-    if not value.isascii():
-        value.encode()  # raises for a lone surrogate
-    return value  # type: ignore[no-any-return]
-
-
-def _padded_text(clean: Clean, value: Any) -> str:
-    return _text(clean, value).rstrip(" ")
-
-
-_ESCAPE: Final = re.compile(r"\\(?:u0000|.)")
-
-
-def _json(clean: Clean, value: Any) -> str:
-    """Text is taken for JSON, as the driver does; everything else is encoded."""
-    if type(value) is not JsonText:
-        if isinstance(value, str | bytes):
-            value = value.decode() if isinstance(value, bytes) else value
-            json.loads(value)
-        else:
-            value = jsonenc.dumps(value)
-    if "\\u0000" in value:
-        without = _ESCAPE.sub(lambda m: "" if m[0] == "\\u0000" else m[0], value)
-        value = without if without == value else clean("\0") + without
-    return _text(clean, value)
-
-
-def _other(clean: Clean, value: Any) -> str:
-    return _text(clean, literal(value))
+# --- fields ------------------------------------------------------------------------------------
 
 
 def _text_field(value: str) -> bytes:
@@ -194,71 +70,17 @@ def _jsonb_field(value: str) -> bytes:
     return b"%b\x01%b" % (_length(len(data) + 1), data)
 
 
-def _bytes(value: Any) -> bytes:
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    raise _expected("bytes", value)
-
-
 def _bytes_field(value: bytes) -> bytes:
     return _length(len(value)) + value
-
-
-def _uuid(value: Any) -> uuid.UUID:
-    return value if type(value) is uuid.UUID else uuid.UUID(str(value))
 
 
 def _uuid_field(value: uuid.UUID) -> bytes:
     return b"\0\0\0\x10" + value.bytes
 
 
-# --- time --------------------------------------------------------------------------------------
-
 _EPOCH: Final = dt.datetime(2000, 1, 1)  # noqa: DTZ001 - for columns without a zone
 _EPOCH_UTC: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _EPOCH_DAY: Final = _EPOCH.toordinal()
-
-
-def _date(value: Any) -> dt.date:
-    if isinstance(value, dt.datetime) or not isinstance(value, dt.date):
-        raise _expected("a date", value)
-    return value
-
-
-def _aware(value: Any) -> dt.datetime:
-    """In UTC, so that one instant has one form."""
-    if not isinstance(value, dt.datetime):
-        raise _expected("a datetime", value)
-    return value.astimezone(dt.UTC)
-
-
-def _naive(value: Any) -> dt.datetime:
-    return _without_zone(dt.datetime, value)  # type: ignore[return-value]
-
-
-def _without_zone(kind: type[dt.datetime | dt.time], value: Any) -> dt.datetime | dt.time:
-    if not isinstance(value, kind):
-        raise _expected(f"a {kind.__name__}", value)
-    if value.tzinfo is not None:
-        raise UsageValueError("a value with a time zone for a column without one")
-    return value
-
-
-def _zoned_time(value: Any) -> dt.time:
-    if not isinstance(value, dt.time):
-        raise _expected("a time", value)
-    if value.tzinfo is None:
-        return value.replace(tzinfo=dt.UTC)
-    offset = value.utcoffset()
-    if offset is None:
-        raise UsageValueError("the offset of this time zone depends on the day")
-    return value.replace(tzinfo=dt.timezone(offset), fold=0)
-
-
-def _interval(value: Any) -> dt.timedelta:
-    if isinstance(value, dt.timedelta):
-        return value
-    raise _expected("a timedelta", value)
 
 
 def _microseconds(delta: dt.timedelta) -> int:
@@ -298,25 +120,6 @@ def _interval_field(value: dt.timedelta) -> bytes:
     return _pack_interval(16, value.seconds * 1_000_000 + value.microseconds, value.days, 0)
 
 
-# --- addresses ---------------------------------------------------------------------------------
-
-
-def _inet(value: Any) -> str:
-    address = ipaddress.ip_interface(value) if isinstance(value, str) else value
-    if not hasattr(address, "packed"):
-        raise _expected("an IP address", value)
-    if getattr(address, "scope_id", None) is not None:
-        raise UsageValueError("an address with a scope can't be stored")
-    return str(address).removesuffix(f"/{address.max_prefixlen}")
-
-
-def _cidr(value: Any) -> str:
-    network = ipaddress.ip_network(value) if isinstance(value, str) else value
-    if not hasattr(network, "network_address"):
-        raise _expected("an IP network", value)
-    return str(network)
-
-
 # --- the table ---------------------------------------------------------------------------------
 
 
@@ -329,28 +132,28 @@ def _fixed(code: str) -> Callable[[Any], bytes]:
 _FIXED: Final = {
     wire.stage: wire
     for wire in (
-        Wire("boolean", _boolean, _fixed("?")),
-        Wire("smallint", _integer(16), _fixed("h")),
-        Wire("integer", _integer(32), _fixed("i")),
-        Wire("bigint", _integer(64), _fixed("q")),
-        Wire("real", _real, _fixed("f")),
-        Wire("double precision", _double, _fixed("d")),
-        Wire("bytea", _bytes, _bytes_field),
-        Wire("uuid", _uuid, _uuid_field),
-        Wire("date", _date, _date_field),
-        Wire("time", partial(_without_zone, dt.time), _time_field),
-        Wire("time with time zone", _zoned_time, _zoned_time_field),
-        Wire("timestamp", _naive, partial(_moment_field, _EPOCH)),
-        Wire("timestamp with time zone", _aware, partial(_moment_field, _EPOCH_UTC)),
-        Wire("interval", _interval, _interval_field),
+        Wire("boolean", _plain.boolean, _fixed("?")),
+        Wire("smallint", _plain.integer(16), _fixed("h")),
+        Wire("integer", _plain.integer(32), _fixed("i")),
+        Wire("bigint", _plain.integer(64), _fixed("q")),
+        Wire("real", _plain.real, _fixed("f")),
+        Wire("double precision", _plain.double, _fixed("d")),
+        Wire("bytea", _plain.binary, _bytes_field),
+        Wire("uuid", _plain.uuid_value, _uuid_field),
+        Wire("date", _plain.date, _date_field),
+        Wire("time", partial(_plain.without_zone, dt.time), _time_field),
+        Wire("time with time zone", _plain.zoned_time, _zoned_time_field),
+        Wire("timestamp", _plain.naive, partial(_moment_field, _EPOCH)),
+        Wire("timestamp with time zone", _plain.aware, partial(_moment_field, _EPOCH_UTC)),
+        Wire("interval", _plain.interval, _interval_field),
     )
 }
 
 _TEXTS: Final[dict[str, tuple[Callable[[Clean, Any], str], Callable[[str], bytes]]]] = {
-    "text": (_text, _text_field),
-    "bpchar": (_padded_text, _text_field),
-    "json": (_json, _text_field),
-    "jsonb": (_json, _jsonb_field),
+    "text": (_plain.text, _text_field),
+    "bpchar": (_plain.padded_text, _text_field),
+    "json": (_plain.json_text, _text_field),
+    "jsonb": (_plain.json_text, _jsonb_field),
 }
 
 _ALIASES: Final = {
@@ -417,12 +220,12 @@ def wire_for(pg_type: str, clean: Clean = lambda text: text.replace("\0", "")) -
         plain, field = _TEXTS[base]
         return Wire(base, partial(plain, clean), field)
     if base == "numeric":
-        return Wire("text", partial(_numeric, _numeric_step(pg_type)), _text_field, "numeric")
+        return Wire("text", partial(_plain.numeric, _numeric_step(pg_type)), _text_field, "numeric")
     if base in ("inet", "cidr"):
-        return Wire("text", _inet if base == "inet" else _cidr, _text_field, base)
+        return Wire("text", _plain.inet if base == "inet" else _plain.cidr, _text_field, base)
     if base == "bit varying" or base in _vectors.VECTOR_TYPES:
         return _vector_wire(base, type_size(pg_type))
-    return Wire("text", partial(_other, clean), _text_field, base)
+    return Wire("text", partial(_plain.other, clean), _text_field, base)
 
 
 def _vector_wire(base: str, size: int | None) -> Wire:

@@ -184,7 +184,7 @@ class PgTableSource(Generic[RowT]):
 
     async def _open_snapshot(self, wants_key: bool) -> tuple[AsyncExitStack, TableShape, Any]:
         async with AsyncExitStack() as stack:
-            connection = await stack.enter_async_context(_acquired(self._pool))
+            connection = await stack.enter_async_context(_acquired(self._pool, for_long=True))
             await stack.enter_async_context(
                 connection.transaction(isolation="repeatable_read", readonly=True)
             )
@@ -221,9 +221,12 @@ class PgTableSource(Generic[RowT]):
         )
 
 
-def _acquired(pool: Any) -> AbstractAsyncContextManager[Any]:
-    """A connection of the pool, or where another loop runs, one like those of the pool."""
-    if pool._loop is asyncio.get_running_loop():  # noqa: SLF001 - nothing public tells the loop
+def _acquired(pool: Any, *, for_long: bool = False) -> AbstractAsyncContextManager[Any]:
+    """A connection of the pool; or one like it, where another loop runs, or where taking the
+    only one for as long as rows are worked on would leave none to write them with.
+    """
+    is_here = pool._loop is asyncio.get_running_loop()  # noqa: SLF001 - nothing public tells
+    if is_here and not (for_long and pool.get_max_size() < 2):
         acquired: AbstractAsyncContextManager[Any] = pool.acquire()
         return acquired
     return _connected(pool)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack, cast, get_args
 
 import cocoindex as coco
-from cocoindex.connectorkits import tables
+from cocoindex.connectorkits import identifiers, tables
 from cocoindex.connectorkits.rows import Extra, NaiveTz
 from cocoindex.connectorkits.target import ManagedBy
 from cocoindex.connectors.postgres import _indexes
@@ -86,7 +86,7 @@ class TableTarget(tables.TableTarget[RowT, coco.MaybePendingS]):
             {"lists": lists, "m": m, "ef_construction": ef_construction},
             _indexes.Build(concurrently, maintenance_work_mem),
         )
-        self._attach("vector_index", name or column, spec)
+        self._attach("vector_index", _index_key(name, column), spec)
 
     def declare_index(
         self,
@@ -123,7 +123,7 @@ class TableTarget(tables.TableTarget[RowT, coco.MaybePendingS]):
         spec = _indexes.IndexSpec(
             tuple(columns), method, unique, where, tuple(include or ()), build
         )
-        self._attach("index", name or "_".join(columns), spec)
+        self._attach("index", _index_key(name, "_".join(columns)), spec)
 
     def declare_fts_index(self, *, column: str, language: str = "english") -> None:
         """Declare a full-text index.
@@ -172,6 +172,10 @@ class TableTarget(tables.TableTarget[RowT, coco.MaybePendingS]):
             raise UsageValueError(
                 f"table {self._table} has no column {name!r}; it has {known}"
             ) from None
+
+
+def _index_key(name: str | None, default: str) -> str:
+    return default if name is None else identifiers.check(name, "index name", quoted=True)
 
 
 class Options(TypedDict, total=False):

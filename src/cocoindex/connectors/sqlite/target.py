@@ -126,15 +126,25 @@ class _Tables(tables.TableHandler):
 _root: Final = coco.register_root_target_states_provider("cocoindex/sqlite/table", _Tables(DIALECT))
 
 
+class SqliteOptions(tables.TableOptions, total=False):
+    """Options of a SQLite table.
+
+    Attributes:
+        strict: have SQLite check the types of values.
+        without_rowid: store rows in the primary key's order, without a row id.
+    """
+
+    strict: bool
+    without_rowid: bool
+
+
 def table_target(
     db: coco.ContextKey[ManagedConnection],
     table_name: str,
     table_schema: TableSchema[RowT],
     *,
     virtual_table_def: Vec0TableDef | None = None,
-    strict: bool = False,
-    without_rowid: bool = False,
-    **options: Unpack[tables.TableOptions],
+    **options: Unpack[SqliteOptions],
 ) -> coco.TargetState[tables.RowHandler]:
     """A table as a target state, for ``coco.mount_target``.
 
@@ -143,18 +153,17 @@ def table_target(
         table_name: the table.
         table_schema: its columns and key.
         virtual_table_def: make it a virtual table of sqlite-vec.
-        strict: have SQLite check the types of values.
-        without_rowid: store rows in the primary key's order, without a row id.
-        **options: see ``cocoindex.connectorkits.tables.TableOptions``.
+        **options: see :class:`SqliteOptions` and ``cocoindex.connectorkits.tables.TableOptions``.
 
     Raises:
         ValueError: a name, an option or the schema is not acceptable.
         RuntimeError: vectors, and the connection has not loaded sqlite-vec.
     """
-    own: dict[str, Any] = {"strict": strict, "without_rowid": without_rowid}
+    strict = options.get("strict", False)
+    _check(db, table_name, table_schema, virtual_table_def, strict=strict)
+    own: dict[str, Any] = {"strict": strict, "without_rowid": options.get("without_rowid", False)}
     if virtual_table_def is not None:
         own = {"vec0": asdict(virtual_table_def)}
-    _check(db, table_name, table_schema, virtual_table_def, strict=strict)
     own = {name: value for name, value in own.items() if value}
     return tables.table_state(_root, DIALECT, db, (table_name,), table_schema, options, own=own)
 
@@ -165,7 +174,7 @@ def declare_table_target(
     table_schema: TableSchema[RowT],
     *,
     virtual_table_def: Vec0TableDef | None = None,
-    **options: Any,
+    **options: Unpack[SqliteOptions],
 ) -> TableTarget[RowT, coco.PendingS]:
     """As :func:`table_target`, declared in the current component, for ``coco.use_mount``."""
     return TableTarget.declared(
@@ -179,7 +188,7 @@ async def mount_table_target(
     table_schema: TableSchema[RowT],
     *,
     virtual_table_def: Vec0TableDef | None = None,
-    **options: Any,
+    **options: Unpack[SqliteOptions],
 ) -> TableTarget[RowT, coco.ResolvedS]:
     """As :func:`table_target`, mounted and ready to declare rows in."""
     return await TableTarget.mounted(

@@ -1,10 +1,12 @@
 """What happens when connections break, programs are killed, and rows are refused."""
 
 # ruff: noqa: D102 - the name of a test says what it is about
+# ruff: noqa: S311 - seeded, so that a failure can be repeated
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from random import Random
+from typing import Any, Final, Literal
 
 import pytest
 
@@ -14,6 +16,8 @@ from cocoindex.testing.connectors.rows import Item, SuiteBase, by_key, items
 __all__ = ["FaultConformance", "RefusalConformance"]
 
 ROWS = 25
+STEPS = 25
+SPREADS: Final[list[Any]] = ["together", "each", "memo"]
 SECRET = "a value that nobody may see in a message"  # noqa: S105 - no secret of anybody
 
 
@@ -62,6 +66,43 @@ class FaultConformance(SuiteBase):
         world.containers["t"].rows = items(2)
         await world.update()
         assert await world.adapter.read("t") == by_key(items(2))
+
+    @pytest.mark.parametrize("seed", range(3))
+    async def test_random_histories_end_as_declared(self, world: World, seed: int) -> None:
+        """Rows and containers come, change, move between components and go; updates break."""
+        random = Random(seed)
+        for step in range(STEPS):
+            _edit(world, random)
+            if random.random() < 0.5:
+                when: Any = random.choice(["before", "after"])
+                await _broken_update(world, random.randint(1, 12), when)
+                if random.random() < 0.5:
+                    _edit(world, random)
+            await world.update()
+            for name in "tu":
+                container = world.containers.get(name)
+                expected = None if container is None else by_key(container.rows)
+                assert await world.adapter.read(name) == expected, step
+        assert await world.update() == 0
+
+
+def _edit(world: World, random: Random) -> None:
+    name = random.choice("tu")
+    container = world.containers.get(name)
+    if container is None:
+        world.containers[name] = Container(Item, [], spread=random.choice(SPREADS))
+    elif random.random() < 0.15:
+        del world.containers[name]
+    elif random.random() < 0.15:
+        container.spread = random.choice(SPREADS)
+    else:
+        rows = {row["id"]: row for row in container.rows}
+        for i in random.sample(range(9), random.randint(1, 9)):
+            if random.random() < 0.3:
+                rows.pop(i, None)
+            else:
+                rows[i] = {"id": i, "text": str(random.randint(0, 3))}
+        container.rows = list(rows.values())
 
 
 async def _broken_update(world: World, trip: int, when: Literal["before", "after"]) -> bool:

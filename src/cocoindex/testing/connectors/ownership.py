@@ -140,6 +140,16 @@ class OwnershipConformance(SuiteBase):
         await _leave(world, "undeclare")
         assert await world.adapter.read("t") is None
 
+    async def test_a_container_in_use_may_be_made_ours_later(self, world: World) -> None:
+        await world.adapter.create("t", Item, ["id"])
+        world.containers["t"] = Container(Item, items(1))
+        await world.update()
+        world.containers["t"].options = {"if_exists": "own"}
+        await world.update()
+        assert await world.update() == 0
+        await _leave(world, "undeclare")
+        assert await world.adapter.read("t") is None
+
     async def test_a_container_of_ours_survives_the_loss_of_the_state(self, world: World) -> None:
         world.containers["t"] = Container(Item, items(3))
         await world.update()
