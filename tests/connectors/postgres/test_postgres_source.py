@@ -17,7 +17,6 @@ from cocoindex.connectors import postgres
 from cocoindex.connectors.postgres import PgSourceSpec, PgTableSource
 from cocoindex.testing.targets import MemoryTarget
 
-
 DB = coco.ContextKey("test_postgres_source/db")
 
 
