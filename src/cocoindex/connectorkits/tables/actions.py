@@ -76,6 +76,11 @@ class TableRun:
         return self.spec is None and not any(p.managed_by == ManagedBy.USER for p in self.prev)
 
     @property
+    def keeps_rows(self) -> bool:
+        """Whether rows shall stay in a table that was undeclared and stays."""
+        return self.spec is None and any(p.on_undeclare == "keep" for p in self.prev)
+
+    @property
     def markers(self) -> frozenset[str]:
         """The markers by which the table would be ours."""
         if self.spec is not None:

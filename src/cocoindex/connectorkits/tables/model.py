@@ -153,6 +153,7 @@ class Existing(NamedTuple):
         marker: the text that says who made it, if it has one.
         main: as in the record, where a connector can tell; else the key is compared.
         detail: anything the connector wants back in ``apply``.
+        unique: sets of columns besides the key of which no two rows have the same values.
     """
 
     columns: Mapping[str, ExistingColumn]
@@ -160,6 +161,7 @@ class Existing(NamedTuple):
     marker: str | None
     main: Main | None = None
     detail: Any = None
+    unique: tuple[frozenset[str], ...] = ()
 
 
 class TableRecord(MutualTrackingRecord[CompositeTrackingRecord[Main, str, Part]], frozen=True):
