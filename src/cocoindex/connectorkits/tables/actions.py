@@ -47,9 +47,10 @@ class TableRun:
         prev: what may be recorded of it, while it is being undeclared.
         check: makes sure, once, that a table which its user manages is as declared.
         leave: removes the table, once, if it is ours.
+        group: equal for runs whose rows can be treated together.
     """
 
-    __slots__ = ("check", "layout", "leave", "prev", "spec")
+    __slots__ = ("check", "group", "layout", "leave", "prev", "spec")
 
     def __init__(
         self, layout: Layout, spec: TableSpec | None, prev: tuple[TableRecord, ...]
@@ -57,6 +58,8 @@ class TableRun:
         self.layout = layout
         self.spec = spec
         self.prev = prev
+        # Every component whose rows go with an undeclared table has a run of its own, all alike.
+        self.group: object = id(self) if spec is not None else (layout, self.markers)
         self.check = Once()
         self.leave = Once()
 

@@ -185,9 +185,9 @@ class RowSink:
     ) -> None:
         """Apply actions, those of one run after those of another."""
         client = client_of(self.dialect, context_provider, self.table)
-        by_run: dict[int, tuple[TableRun, list[RowAction]]] = {}
+        by_run: dict[object, tuple[TableRun, list[RowAction]]] = {}
         for action in actions:
-            by_run.setdefault(id(action.run), (action.run, []))[1].append(action)
+            by_run.setdefault(action.run.group, (action.run, []))[1].append(action)
         for run, of_run in by_run.values():
             if await _is_usable(self.dialect, client, run):
                 await self._write(client, run, of_run)
