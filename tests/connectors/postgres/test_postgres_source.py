@@ -17,7 +17,6 @@ from cocoindex.connectors import postgres
 from cocoindex.connectors.postgres import PgSourceSpec, PgTableSource
 from cocoindex.testing.targets import MemoryTarget
 
-
 DB = coco.ContextKey("test_postgres_source/db")
 
 
@@ -406,7 +405,7 @@ async def test_a_connection_lost_while_reading_is_an_error_or_not_noticed(
     assert await read() == list(range(1, 51))
     count, failures = proxy.requests, 0
     for number in range(1, count + 1):
-        proxy.cut = (number, "before")
+        proxy.cut = {number: "before"}
         try:
             assert await read() == list(range(1, 51))
         except (asyncpg.PostgresError, asyncpg.InterfaceError):
