@@ -164,7 +164,7 @@ class RowHandler(coco.TargetHandler[Key, tuple[Any, ...], bytes]):
         self._fingerprint = dialect.fingerprint(run.layout.names)
         self._keeps = run.keeps_rows
         self._attachments = {
-            name: AttachmentHandler(dialect, run, kind)
+            name: AttachmentHandler(dialect, run, name, kind)
             for name, kind in dialect.attachments.items()
         }
 
@@ -222,10 +222,13 @@ class AttachmentRecord(msgspec.Struct, frozen=True, array_like=True):
 class AttachmentHandler(coco.TargetHandler[str, Attached, AttachmentRecord]):
     """The attachments of one type to one table, by name."""
 
-    __slots__ = ("_kind", "_run", "_sink")
+    __slots__ = ("_kind", "_name", "_run", "_sink")
 
-    def __init__(self, dialect: AnyDialect, run: TableRun, kind: AttachmentKind[Any]) -> None:
+    def __init__(
+        self, dialect: AnyDialect, run: TableRun, name: str, kind: AttachmentKind[Any]
+    ) -> None:
         self._run = run
+        self._name = name
         self._kind = kind
         # What prevents the table from being dropped goes before its rows.
         last = kind.last and not (kind.outlives_table and run.spec is None)
@@ -247,7 +250,7 @@ class AttachmentHandler(coco.TargetHandler[str, Attached, AttachmentRecord]):
         if isinstance(desired, NonExistenceType):
             if not prev or (run.keeps_rows and not run.may_be_dropped):
                 return None
-            action = AttachmentAction(run, kind, key, drops, None)
+            action = AttachmentAction(run, kind, self._name, key, drops, None)
             return coco.TargetReconcileOutput(action, self._sink, NON_EXISTENCE)
         spec = desired.spec
         fingerprint = fingerprint_object(kind.identity(spec))
@@ -259,5 +262,5 @@ class AttachmentHandler(coco.TargetHandler[str, Attached, AttachmentRecord]):
             drops = ()
         built = (same and was_built) or not kind.needs_rows(spec) or desired.has_rows()
         record = AttachmentRecord(fingerprint, kind.data(spec), built)
-        action = AttachmentAction(run, kind, key, drops, spec)
+        action = AttachmentAction(run, kind, self._name, key, drops, spec)
         return coco.TargetReconcileOutput(action, self._sink, record)
