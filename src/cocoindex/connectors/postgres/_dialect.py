@@ -51,7 +51,12 @@ class PostgresDialect(tables.Dialect[Any, Any]):
     async def transaction(
         self, client: Any, table: Table, *, ddl: bool = False
     ) -> AsyncIterator[Any]:
-        async with client.acquire() as connection, connection.transaction():
+        # Not the database's default: under a stricter level, what is read after waiting for the
+        # lock is what stood there before. Writers here know what they write, and read nothing.
+        async with (
+            client.acquire() as connection,
+            connection.transaction(isolation="read_committed"),
+        ):
             if ddl:
                 await _catalog.lock(connection, table)
             yield connection
@@ -61,6 +66,9 @@ class PostgresDialect(tables.Dialect[Any, Any]):
 
     def describe(self, error: BaseException) -> str:
         return _errors.describe(error)
+
+    def is_blocked(self, error: BaseException) -> bool:
+        return _errors.is_blocked(error)
 
     def blames_row(self, error: BaseException) -> bool:
         return _errors.blames_row(error)
