@@ -25,6 +25,10 @@ __all__ = ["DIALECT", "PostgresDialect"]
 _logger = logging.getLogger("cocoindex.connectors.postgres")
 
 EXTENSION: Final = "ext:pgvector"
+_KEYS_ALREADY: Final = frozenset(
+    ("boolean", "smallint", "integer", "bigint", "text", "bpchar", "bytea", "uuid")
+)
+"""Types whose plain values may be part of a stable key as they are."""
 _EXTENSION_TYPES: Final = ("vector", "halfvec", "sparsevec")
 
 
@@ -82,8 +86,10 @@ class PostgresDialect(tables.Dialect[Any, Any]):
         return _after(column.encoder, plain)
 
     def key_encoder(self, column: Any, name: str, options: RowOptions) -> Encoder:
-        encoder = self.encoder(column, name, options)
-        if base_type(column.type) == "numeric":
+        encoder, base = self.encoder(column, name, options), base_type(column.type)
+        if base in _KEYS_ALREADY:
+            return encoder
+        if base == "numeric":
             encoder = _after(encoder, Decimal)  # 1.0 and 1.00 are one key
         return _after(encoder, rows.key_part)
 
