@@ -131,7 +131,7 @@ class PostgresDialect(tables.Dialect[Any, Any]):
         self, tx: Any, layout: Layout, upserts: Sequence[RowAction], deletes: Sequence[Key]
     ) -> None:
         statements = RowStatements.of(layout)
-        # First what goes: it may hold a value that is unique and now belongs to another row.
+        # First what goes: within a chunk, a unique value may move from one row to another.
         if deletes:
             await statements.delete(tx, deletes)
         if upserts:
