@@ -73,7 +73,13 @@ class DeserializationError(CocoIndexError, ValueError):
 
 
 class TransientError(CocoIndexError):
-    """An external system failed in a way that a retry may cure; the cause is chained."""
+    """An external system failed in a way that a retry may cure; the cause is chained.
+
+    Attributes:
+        orig: the driver's own error, where it is not chained because it may quote data.
+    """
+
+    orig: BaseException | None = None
 
 
 class TargetError(CocoIndexError, RuntimeError):

@@ -48,7 +48,7 @@ async def retrying(
             return await fn()
         except Exception as error:
             if is_transient(error) and not isinstance(error, TransientError):
-                raise _Passing(f"{what}: {describe(error)}", error) from None
+                raise _told(f"{what}: {describe(error)}", error) from None
             raise
 
     try:
@@ -59,13 +59,15 @@ async def retrying(
             backoff=backoff(),
             operation_name=what,
         )
-    except _Passing as error:
-        raise _Passing(f"{error} (gave up after {attempts} attempts)", error.orig) from None
+    except TransientError as error:
+        if error.orig is None:
+            raise
+        message = f"{error} (gave up after {attempts} attempts)"
+        raise _told(message, error.orig) from None
 
 
-class _Passing(TransientError):
-    """What was worth a retry. The driver's error is kept apart: its text may hold data."""
-
-    def __init__(self, message: str, orig: BaseException) -> None:
-        super().__init__(message)
-        self.orig = orig
+def _told(message: str, orig: BaseException) -> TransientError:
+    """The driver's error is kept apart: its text may hold data."""
+    error = TransientError(message)
+    error.orig = orig
+    return error

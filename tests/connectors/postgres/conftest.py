@@ -207,7 +207,7 @@ When = Literal["before", "after"]
 class Proxy:
     """Stands between client and server, counts requests, and can cut the line at one of them.
 
-    ``cut`` says at which request, counted from 1, and whether before the server gets it or
+    ``cut`` says at which requests, counted from 1, and whether before the server gets it or
     after it has answered, in which case the client does not hear the answer.
     """
 
@@ -216,7 +216,7 @@ class Proxy:
         self._server = (parts.hostname or "", parts.port or 5432)
         self._parts = parts
         self.requests = 0
-        self.cut: tuple[int, When] | None = None
+        self.cut: dict[int, When] = {}
         self.cuts = 0
 
     @contextlib.asynccontextmanager
@@ -273,11 +273,12 @@ class _Line:
             if message[0] in REQUESTS:
                 proxy = self._proxy
                 proxy.requests += 1
-                if proxy.cut is not None and proxy.cut[0] == proxy.requests:
+                when = proxy.cut.get(proxy.requests)
+                if when is not None:
                     proxy.cuts += 1
-                    if proxy.cut[1] == "before":
-                        return
-                    self._cut_at_answer = True
+                if when == "before":
+                    return
+                self._cut_at_answer = when == "after"
             writer.write(message)
             await writer.drain()
 

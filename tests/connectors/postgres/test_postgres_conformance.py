@@ -53,11 +53,11 @@ class PostgresAdapter(TargetAdapter):
 
     @contextlib.contextmanager
     def failing(self, trip: int, when: Literal["before", "after"]) -> Iterator[None]:
-        self._proxy.cut = (self.trips + trip, when)
+        self._proxy.cut = {self.trips + trip: when}
         try:
             yield
         finally:
-            self._proxy.cut = None
+            self._proxy.cut = {}
 
     async def read(self, name: str) -> dict[tuple[Any, ...], dict[str, Any]] | None:
         async with self._connected() as connection:

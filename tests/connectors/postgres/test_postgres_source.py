@@ -405,9 +405,33 @@ async def test_a_connection_lost_while_reading_is_an_error_or_not_noticed(
     assert await read() == list(range(1, 51))
     count, failures = proxy.requests, 0
     for number in range(1, count + 1):
-        proxy.cut = (number, "before")
+        proxy.cut = {number: "before"}
         try:
             assert await read() == list(range(1, 51))
         except (asyncpg.PostgresError, asyncpg.InterfaceError):
             failures += 1
     assert failures <= (5 if snapshot else 0)
+
+
+async def test_keys_of_the_driver_s_own_types_can_be_keys(pool, tmp_path):
+    """It has a UUID class of its own, and what no key can hold becomes text."""
+    await pool.execute(
+        "CREATE TABLE keys (u uuid, n numeric, f float8, t timestamptz, PRIMARY KEY (u, n, f, t));"
+        "INSERT INTO keys VALUES (gen_random_uuid(), 1.50, 0.5, '2024-01-01 00:00:00Z')"
+    )
+    ((key, row),) = await everything(PgTableSource(pool, table_name="keys"))
+    assert key[1:] == ("1.50", "0.5", "2024-01-01T00:00:00+00:00")
+    done = []
+
+    @coco.fn
+    async def main():
+        async def note(row):
+            done.append(row)
+
+        await coco.mount_each(note, [(key, row)])
+
+    environment = coco.Environment(coco.Settings(db_path=tmp_path))
+    await coco.App(coco.AppConfig("keys", environment=environment), main).update()
+    environment.close()
+    assert done == [row]
+    assert coco.memo_fingerprint(row)

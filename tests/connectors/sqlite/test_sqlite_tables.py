@@ -235,6 +235,28 @@ async def test_full_text_follows_the_rows(database):
     assert database.query("SELECT name FROM sqlite_schema WHERE name LIKE '%fts%'") == []
 
 
+async def test_a_unique_value_may_move_to_another_row(database):
+    program = Program(database.key, [Row(1, "a")])
+    program.more = lambda target: target.declare_index(columns=["text"], unique=True)
+    await database.update(program)
+    program.rows = [Row(2, "a")]
+    await database.update(program)
+    assert database.query("SELECT * FROM t") == [(2, "a")]
+
+
+async def test_a_user_s_table_needs_a_key_or_a_unique_index(database):
+    database.run("CREATE TABLE t (id INTEGER NOT NULL, text TEXT NOT NULL)")
+    program = Program(database.key, [Row(1, "a")], managed_by="user")
+    with pytest.raises(TargetError, match=r"primary key \(id\): it has none"):
+        await database.update(program)
+    database.run("CREATE UNIQUE INDEX u ON t (id) WHERE id > 0")
+    with pytest.raises(TargetError, match=r"primary key \(id\): it has none"):
+        await database.update(program)
+    database.run("CREATE UNIQUE INDEX v ON t (id)")
+    await database.update(program)
+    assert database.query("SELECT * FROM t") == [(1, "a")]
+
+
 @pytest.mark.parametrize("columns", [[], ["x"], "text"])
 async def test_attachments_are_checked_where_they_are_declared(database, columns):
     program = Program(database.key, [])

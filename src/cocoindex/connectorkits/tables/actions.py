@@ -9,7 +9,13 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from cocoindex.connectorkits.container import Decision
 from cocoindex.connectorkits.tables.attachment_kind import AttachmentKind
-from cocoindex.connectorkits.tables.model import Layout, Table, TableRecord, TableSpec
+from cocoindex.connectorkits.tables.model import (
+    COLUMN,
+    Layout,
+    Table,
+    TableRecord,
+    TableSpec,
+)
 from cocoindex.connectorkits.target import ManagedBy
 
 __all__ = ["Attached", "AttachmentAction", "Once", "TableAction", "TableRun"]
@@ -47,9 +53,10 @@ class TableRun:
         prev: what may be recorded of it, while it is being undeclared.
         check: makes sure, once, that a table which its user manages is as declared.
         leave: removes the table, once, if it is ours.
+        group: equal for runs whose rows can be treated together.
     """
 
-    __slots__ = ("check", "layout", "leave", "prev", "spec")
+    __slots__ = ("check", "group", "layout", "leave", "prev", "spec")
 
     def __init__(
         self, layout: Layout, spec: TableSpec | None, prev: tuple[TableRecord, ...]
@@ -57,6 +64,8 @@ class TableRun:
         self.layout = layout
         self.spec = spec
         self.prev = prev
+        # Every component whose rows go with an undeclared table has a run of its own, all alike.
+        self.group: object = id(self) if spec is not None else (layout, self.markers)
         self.check = Once()
         self.leave = Once()
 
@@ -74,6 +83,11 @@ class TableRun:
     def may_be_dropped(self) -> bool:
         """Whether the table goes, unless it turns out not to be ours."""
         return self.spec is None and not any(p.managed_by == ManagedBy.USER for p in self.prev)
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether rows shall stay in a table that was undeclared and stays."""
+        return self.spec is None and any(p.on_undeclare == "keep" for p in self.prev)
 
     @property
     def markers(self) -> frozenset[str]:
@@ -115,6 +129,21 @@ class TableAction:
 
         return "; ".join(map(str, planned(self))) or f"keep table {self.run.table}"
 
+    def __coco_describe__(self) -> dict[str, object]:
+        """For previews: what becomes of the table, and which columns it is about."""
+        verb, columns = self._verb_and_columns()
+        return {"target": self.run.table.shown, "verb": verb, "key": "table", "fields": columns}
+
+    def _verb_and_columns(self) -> tuple[str, tuple[str, ...]]:
+        main, parts = self.decision.main, self.decision.parts
+        if self.run.spec is None:
+            return ("delete" if self.run.may_be_dropped else "keep"), ()
+        if main in ("insert", "replace"):
+            return ("create" if main == "insert" else "replace"), self.run.layout.names
+        changed = [part.removeprefix(COLUMN) for part in parts if part.startswith(COLUMN)]
+        columns = tuple(dict.fromkeys([*changed, *self.settle]))
+        return ("keep" if self.is_nothing else "alter"), columns
+
 
 class Attached(NamedTuple):
     """What was declared about an attachment.
@@ -136,15 +165,26 @@ class AttachmentAction:
         run: the table's.
         kind: its type.
         key: its name.
+        kind_name: how its type is called.
         drops: data of what may be there and must go first, newest first.
         spec: what to make; ``None`` for nothing.
     """
 
     run: TableRun
     kind: AttachmentKind[Any]
+    kind_name: str
     key: str
     drops: tuple[tuple[str | None, ...], ...]
     spec: Any
 
     def __str__(self) -> str:
         return f"{self.kind.describe(self.key, self.spec)} on {self.run.table}"
+
+    def __coco_describe__(self) -> dict[str, object]:
+        """For previews: its type and name."""
+        replaces = "replace" if self.drops else "create"
+        return {
+            "target": self.run.table.shown,
+            "verb": "delete" if self.spec is None else replaces,
+            "key": f"{self.kind_name} {self.key}",
+        }

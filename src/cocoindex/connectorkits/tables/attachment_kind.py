@@ -19,6 +19,9 @@ class AttachmentKind(ABC, Generic[SpecT]):
 
     last: ClassVar[bool] = True
     """Whether they are applied after the rows of the component that declares them."""
+    outlives_table: ClassVar[bool] = False
+    """Whether dropping the table leaves something of it behind, or is even prevented by it, so
+    that it has to be dropped by itself, and first."""
     on_missing: ClassVar[Literal["ensure", "replace"]] = "ensure"
     """What to do if one may be missing: create it unless it is there, or drop and create it."""
 

@@ -301,8 +301,10 @@ async def verify(dialect: AnyDialect, tx: Any, run: TableRun) -> None:
         )
     operations, differences = await _compare(dialect, tx, run.layout, existing)
     missing = [f"column {op.column} is missing" for op in operations if isinstance(op, AddColumn)]
-    if existing.key and set(existing.key) != set(run.layout.key):
-        missing.append(f"its primary key is ({', '.join(existing.key)})")
+    key = frozenset(run.layout.key)
+    if key not in (frozenset(existing.key), *existing.unique):
+        found = f"its primary key is ({', '.join(existing.key)})" if existing.key else "it has none"
+        missing.append(f"primary key ({', '.join(run.layout.key)}): {found}")
     if missing or differences:
         raise TargetError(
             f"{dialect.name} table {run.table} is managed by its user and is not as declared: "

@@ -88,6 +88,10 @@ class Dialect(ABC, Generic[ClientT, TxT]):
         credentials, or a statement with values in it.
         """
 
+    def is_blocked(self, error: BaseException) -> bool:
+        """Whether a table could not be dropped because something else depends on it."""
+        return False
+
     def blames_row(self, error: BaseException) -> bool:
         """Whether an error is about the data of a row, such as a violated constraint; then the
         kit looks for the row. Every other error is about all of them.

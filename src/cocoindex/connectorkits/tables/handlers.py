@@ -66,9 +66,10 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
 
     def reconcile_children_on_delete(self, _key: Key, record: TableRecord, /) -> bool:
         """Whether rows must be deleted one by one because the table stays, or may stay."""
-        if record.managed_by == ManagedBy.USER:
-            return record.on_undeclare == "delete_rows"
-        return not record.owned and record.on_undeclare == "delete_rows"
+        if any(kind.outlives_table for kind in self._dialect.attachments.values()):
+            return True  # rows of a table that goes are not deleted for that: see the sinks
+        stays = record.managed_by == ManagedBy.USER or not record.owned
+        return stays and record.on_undeclare == "delete_rows"
 
     def _undeclared(self, key: Key, prev: tuple[TableRecord, ...]) -> _TableOutput:
         main = prev[-1].tracking_record.main if prev else ()
@@ -152,7 +153,7 @@ def _to_settle(prev: tuple[TableRecord, ...], parts: dict[str, Part]) -> tuple[s
 class RowHandler(coco.TargetHandler[Key, tuple[Any, ...], bytes]):
     """The rows of one table during one run, by primary key. Values are encoded fields."""
 
-    __slots__ = ("_attachments", "_dialect", "_fingerprint", "_run", "_sink")
+    __slots__ = ("_attachments", "_dialect", "_fingerprint", "_keeps", "_run", "_sink")
 
     def __init__(self, dialect: AnyDialect, run: TableRun) -> None:
         self._dialect = dialect
@@ -161,8 +162,9 @@ class RowHandler(coco.TargetHandler[Key, tuple[Any, ...], bytes]):
             RowSink(dialect, run.table)
         )
         self._fingerprint = dialect.fingerprint(run.layout.names)
+        self._keeps = run.keeps_rows
         self._attachments = {
-            name: AttachmentHandler(dialect, run, kind)
+            name: AttachmentHandler(dialect, run, name, kind)
             for name, kind in dialect.attachments.items()
         }
 
@@ -176,7 +178,7 @@ class RowHandler(coco.TargetHandler[Key, tuple[Any, ...], bytes]):
     ) -> coco.TargetReconcileOutput[RowAction, bytes] | None:
         """Called for every declared row of every run: keep it short."""
         if isinstance(desired, NonExistenceType):
-            if not prev and not prev_may_be_missing:
+            if self._keeps or (not prev and not prev_may_be_missing):
                 return None
             action = RowAction(key, None, False, self._run)
             return coco.TargetReconcileOutput(action, self._sink, NON_EXISTENCE)
@@ -220,13 +222,18 @@ class AttachmentRecord(msgspec.Struct, frozen=True, array_like=True):
 class AttachmentHandler(coco.TargetHandler[str, Attached, AttachmentRecord]):
     """The attachments of one type to one table, by name."""
 
-    __slots__ = ("_kind", "_run", "_sink")
+    __slots__ = ("_kind", "_name", "_run", "_sink")
 
-    def __init__(self, dialect: AnyDialect, run: TableRun, kind: AttachmentKind[Any]) -> None:
+    def __init__(
+        self, dialect: AnyDialect, run: TableRun, name: str, kind: AttachmentKind[Any]
+    ) -> None:
         self._run = run
+        self._name = name
         self._kind = kind
+        # What prevents the table from being dropped goes before its rows.
+        last = kind.last and not (kind.outlives_table and run.spec is None)
         self._sink: coco.TargetActionSink[AttachmentAction, None] = (
-            coco.TargetActionSink.from_async_fn(AttachmentSink(dialect, run.table), last=kind.last)
+            coco.TargetActionSink.from_async_fn(AttachmentSink(dialect, run.table), last=last)
         )
 
     def reconcile(
@@ -241,9 +248,9 @@ class AttachmentHandler(coco.TargetHandler[str, Attached, AttachmentRecord]):
         kind, run = self._kind, self._run
         drops = tuple(dict.fromkeys(record.data for record in reversed([*prev])))
         if isinstance(desired, NonExistenceType):
-            if not prev:
+            if not prev or (run.keeps_rows and not run.may_be_dropped):
                 return None
-            action = AttachmentAction(run, kind, key, drops, None)
+            action = AttachmentAction(run, kind, self._name, key, drops, None)
             return coco.TargetReconcileOutput(action, self._sink, NON_EXISTENCE)
         spec = desired.spec
         fingerprint = fingerprint_object(kind.identity(spec))
@@ -255,5 +262,5 @@ class AttachmentHandler(coco.TargetHandler[str, Attached, AttachmentRecord]):
             drops = ()
         built = (same and was_built) or not kind.needs_rows(spec) or desired.has_rows()
         record = AttachmentRecord(fingerprint, kind.data(spec), built)
-        action = AttachmentAction(run, kind, key, drops, spec)
+        action = AttachmentAction(run, kind, self._name, key, drops, spec)
         return coco.TargetReconcileOutput(action, self._sink, record)

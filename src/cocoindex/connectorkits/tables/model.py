@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from cocoindex.connectorkits.rows import RowOptions
+from cocoindex.connectorkits.rows import RowOptions, key_text
 from cocoindex.connectorkits.statediff import CompositeTrackingRecord, MutualTrackingRecord
 from cocoindex.connectorkits.target import ManagedBy
 from cocoindex.core.keys import path_text
@@ -67,6 +67,11 @@ class Table(NamedTuple):
     def marker(self, app: str) -> str:
         """What says, kept with the object, that ``app`` has made this table."""
         return f"cocoindex:{app}:{path_text(self.key)}"
+
+    @property
+    def shown(self) -> str:
+        """As previews name it: with the connection's key."""
+        return f"{self.db_key}:{self}"
 
     def __str__(self) -> str:
         return ".".join(part for part in self.path if part is not None)
@@ -132,8 +137,16 @@ class RowAction(NamedTuple):
     run: Any
 
     def __str__(self) -> str:
-        shown = ", ".join(map(repr, self.key))
-        return f"{'delete' if self.fields is None else 'write'} row {shown}"
+        return f"{'delete' if self.fields is None else 'write'} row {key_text(self.key)}"
+
+    def __coco_describe__(self) -> dict[str, object]:
+        """For previews: which row, and not what is in it."""
+        verb = "create" if self.fresh else "update"
+        return {
+            "target": self.run.table.shown,
+            "verb": "delete" if self.fields is None else verb,
+            "key": f"row {key_text(self.key)}",
+        }
 
 
 class ExistingColumn(NamedTuple):
@@ -153,6 +166,7 @@ class Existing(NamedTuple):
         marker: the text that says who made it, if it has one.
         main: as in the record, where a connector can tell; else the key is compared.
         detail: anything the connector wants back in ``apply``.
+        unique: sets of columns besides the key of which no two rows have the same values.
     """
 
     columns: Mapping[str, ExistingColumn]
@@ -160,6 +174,7 @@ class Existing(NamedTuple):
     marker: str | None
     main: Main | None = None
     detail: Any = None
+    unique: tuple[frozenset[str], ...] = ()
 
 
 class TableRecord(MutualTrackingRecord[CompositeTrackingRecord[Main, str, Part]], frozen=True):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import cocoindex as coco
 from cocoindex.connectorkits.batching import chunks
@@ -48,19 +49,52 @@ def client_of(dialect: AnyDialect, context_provider: coco.ContextProvider, table
     return client
 
 
+class _Stage:
+    """How far an attempt has come, for messages."""
+
+    def __init__(self, dialect: AnyDialect, client: Any, table: Table) -> None:
+        self._dialect = dialect
+        self._client = client
+        self._table = table
+        self._is_connecting = False
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, *, ddl: bool = False) -> AsyncIterator[Any]:
+        """A transaction of the client; a failure to get one is told as such."""
+        self._is_connecting = True
+        async with self._dialect.transaction(self._client, self._table, ddl=ddl) as tx:
+            self._is_connecting = False
+            yield tx
+
+    def describe(self, error: BaseException) -> str:
+        """What went wrong, and whether it was the connection."""
+        what = self._dialect.describe(error)
+        if self._is_connecting:
+            return f"no connection through context key {self._table.db_key!r}: {what}"
+        return what
+
+
 async def _attempts(
-    dialect: AnyDialect, table: Table, doing: str, fn: Callable[[], Awaitable[T]]
+    dialect: AnyDialect,
+    client: Any,
+    table: Table,
+    doing: str,
+    attempt: Callable[[_Stage], Awaitable[T]],
 ) -> T:
     """Retry what may pass; word what does not."""
+    stage = _Stage(dialect, client, table)
     what = f"{dialect.name} table {table}: {doing}"
     try:
         return await retrying(
-            fn, is_transient=dialect.is_transient, what=what, describe=dialect.describe
+            lambda: attempt(stage),
+            is_transient=dialect.is_transient,
+            what=what,
+            describe=stage.describe,
         )
     except CocoIndexError:
         raise
     except Exception as error:  # noqa: BLE001 - any driver's; its text may hold data
-        raise TargetError(f"{what}: {dialect.describe(error)}", error) from None
+        raise TargetError(f"{what}: {stage.describe(error)}", error) from None
 
 
 @dataclass(frozen=True)
@@ -79,51 +113,64 @@ class TableSink:
                 continue
             client = client_of(self.dialect, context_provider, self.table)
             if action.run.spec is None:
-                await _leave_once(self.dialect, client, action.run, warn=True)
+                await self._leave(client, action.run)
             else:
                 await self._bring_up(client, action)
 
     async def _bring_up(self, client: Any, action: TableAction) -> None:
-        async def attempt() -> None:
-            async with self.dialect.transaction(client, self.table, ddl=True) as tx:
+        async def attempt(stage: _Stage) -> None:
+            async with stage.transaction(ddl=True) as tx:
                 await bring_up(self.dialect, tx, action)
 
-        await _attempts(self.dialect, self.table, str(action), attempt)
+        await _attempts(self.dialect, client, self.table, str(action), attempt)
+
+    async def _leave(self, client: Any, run: TableRun) -> None:
+        if await _leave(self.dialect, client, run) == "not ours":
+            _log.warning(
+                "%s table %s stays: it was not made by this app. What the app wrote into it %s.",
+                self.dialect.name,
+                self.table,
+                "stays too (on_undeclare='keep')" if run.keeps_rows else "is deleted",
+            )
 
 
-async def _leave_once(
-    dialect: AnyDialect, client: Any, run: TableRun, *, warn: bool = False
-) -> Left:
-    async def attempt() -> Left:
-        async with dialect.transaction(client, run.table, ddl=True) as tx:
+async def _leave(dialect: AnyDialect, client: Any, run: TableRun) -> Left:
+    async def attempt(stage: _Stage) -> Left:
+        async with stage.transaction(ddl=True) as tx:
             return await leave(dialect, tx, run)
 
-    outcome = await run.leave(
-        lambda: _attempts(dialect, run.table, f"drop table {run.table}", attempt)
-    )
-    if warn and outcome == "not ours":
-        kept = any(record.on_undeclare == "keep" for record in run.prev)
-        _log.warning(
-            "%s table %s stays: it was not made by this app. What the app wrote into it %s.",
-            dialect.name,
-            run.table,
-            "stays too (on_undeclare='keep')" if kept else "is deleted",
-        )
-    return outcome
+    return await _attempts(dialect, client, run.table, f"drop table {run.table}", attempt)
 
 
 async def _is_usable(dialect: AnyDialect, client: Any, run: TableRun) -> bool:
-    """Whether the table is there for its rows and attachments; it may be about to go whole."""
+    """Whether the table is there for its rows and attachments.
+
+    One that was undeclared goes now, with all that is in it, if it is ours.
+    """
     if run.may_be_dropped:
-        return await _leave_once(dialect, client, run) == "not ours"
+        return await run.leave(lambda: _leave_if_possible(dialect, client, run)) != "gone"
     if run.needs_check:
 
-        async def attempt() -> None:
-            async with dialect.transaction(client, run.table) as tx:
+        async def attempt(stage: _Stage) -> None:
+            async with stage.transaction() as tx:
                 await verify(dialect, tx, run)
 
-        await run.check(lambda: _attempts(dialect, run.table, "looking at it", attempt))
+        await run.check(lambda: _attempts(dialect, client, run.table, "looking at it", attempt))
     return True
+
+
+async def _leave_if_possible(
+    dialect: AnyDialect, client: Any, run: TableRun
+) -> Literal["gone", "still there"]:
+    try:
+        outcome = await _leave(dialect, client, run)
+    except TargetError as error:
+        # Rows go one by one then. What is in the way may be an attachment that goes as well; if
+        # not, the table's own deletion says so.
+        if error.orig is not None and dialect.is_blocked(error.orig):
+            return "still there"
+        raise
+    return "still there" if outcome == "not ours" else "gone"
 
 
 @dataclass(frozen=True)
@@ -138,9 +185,9 @@ class RowSink:
     ) -> None:
         """Apply actions, those of one run after those of another."""
         client = client_of(self.dialect, context_provider, self.table)
-        by_run: dict[int, tuple[TableRun, list[RowAction]]] = {}
+        by_run: dict[object, tuple[TableRun, list[RowAction]]] = {}
         for action in actions:
-            by_run.setdefault(id(action.run), (action.run, []))[1].append(action)
+            by_run.setdefault(action.run.group, (action.run, []))[1].append(action)
         for run, of_run in by_run.values():
             if await _is_usable(self.dialect, client, run):
                 await self._write(client, run, of_run)
@@ -162,7 +209,7 @@ class RowSink:
         started = time.perf_counter()
         try:
             await _attempts(
-                dialect, self.table, doing, lambda: self._transaction(client, run, part)
+                dialect, client, self.table, doing, lambda stage: self._apply(stage, run, part)
             )
         except TargetError as error:
             if error.orig is None or not dialect.blames_row(error.orig):
@@ -176,11 +223,15 @@ class RowSink:
             time.perf_counter() - started,
         )
 
-    async def _transaction(self, client: Any, run: TableRun, part: Sequence[RowAction]) -> None:
+    async def _apply(
+        self, stage: _Stage, run: TableRun, part: Sequence[RowAction], *, undo: bool = False
+    ) -> None:
         upserts = [action for action in part if action.fields is not None]
         deletes = [action.key for action in part if action.fields is None]
-        async with self.dialect.transaction(client, self.table) as tx:
+        async with stage.transaction() as tx:
             await self.dialect.write(tx, run.layout, upserts, deletes)
+            if undo:
+                raise _Undo
 
     async def _naming_the_row(
         self, client: Any, run: TableRun, part: list[RowAction], error: TargetError
@@ -208,16 +259,14 @@ class RowSink:
         return None
 
     async def _would_fit(self, client: Any, run: TableRun, part: list[RowAction]) -> bool:
-        upserts = [action for action in part if action.fields is not None]
-        deletes = [action.key for action in part if action.fields is None]
+        stage = _Stage(self.dialect, client, self.table)
         try:
-            async with self.dialect.transaction(client, self.table) as tx:
-                await self.dialect.write(tx, run.layout, upserts, deletes)
-                raise _Undo  # noqa: TRY301 - ends the transaction
+            await self._apply(stage, run, part, undo=True)
         except _Undo:
             return True
         except Exception as error:  # noqa: BLE001 - of any driver
             return not self.dialect.blames_row(error)
+        return True
 
 
 class _Undo(Exception):
@@ -230,6 +279,7 @@ def _counted(part: Sequence[RowAction]) -> str:
 
 
 def _deletes_last(action: RowAction) -> bool:
+    """Readers rather see a row twice than not at all."""
     return action.fields is None
 
 
@@ -246,13 +296,14 @@ class AttachmentSink:
         """Apply actions one by one: they are few, and each is a statement of its own."""
         client = client_of(self.dialect, context_provider, self.table)
         for action in actions:
-            if await _is_usable(self.dialect, client, action.run):
+            goes_first = action.kind.outlives_table and action.spec is None
+            if goes_first or await _is_usable(self.dialect, client, action.run):
                 await self._apply(client, action)
 
     async def _apply(self, client: Any, action: AttachmentAction) -> None:
         layout = action.run.layout
 
-        async def attempt() -> None:
+        async def attempt(_stage: _Stage) -> None:
             for data in action.drops:
                 await action.kind.drop(client, layout, action.key, data)
             if action.spec is None:
@@ -260,4 +311,4 @@ class AttachmentSink:
             if not await action.kind.create(client, layout, action.key, action.spec):
                 _log.info("%s table %s: %s waits for rows", self.dialect.name, self.table, action)
 
-        await _attempts(self.dialect, self.table, str(action), attempt)
+        await _attempts(self.dialect, client, self.table, str(action), attempt)

@@ -23,6 +23,15 @@ WHERE c.oid = to_regclass($1)
 ORDER BY a.attnum
 """
 
+_UNIQUE: Final = """
+SELECT array_agg(a.attname) AS columns
+FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
+WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indimmediate
+    AND NOT i.indisprimary AND i.indpred IS NULL AND i.indexprs IS NULL
+    AND i.indnatts = i.indnkeyatts
+GROUP BY i.indexrelid
+"""
+
 _MARK: Final = "cocoindex:"
 
 
@@ -52,7 +61,14 @@ async def inspect(connection: Any, table: Table) -> Existing | None:
     in_key = [row for row in rows if row["key_position"] is not None]
     key = tuple([row["attname"] for row in sorted(in_key, key=lambda row: row["key_position"])])
     comment, marker = _split(rows[0]["comment"] or "")
-    return Existing(columns, key, marker, detail=comment)
+    unique = await connection.fetch(_UNIQUE, qualified(table))
+    return Existing(
+        columns,
+        key,
+        marker,
+        detail=comment,
+        unique=tuple(frozenset(row["columns"]) for row in unique),
+    )
 
 
 def _split(comment: str) -> tuple[str, str | None]:

@@ -44,6 +44,7 @@ class SqlCommandSpec(NamedTuple):
 class SqlCommandKind(AttachmentKind[SqlCommandSpec]):
     """Commands, by a name that the user gave them."""
 
+    outlives_table = True
     on_missing = "replace"
 
     def data(self, spec: SqlCommandSpec) -> tuple[str | None, ...]:

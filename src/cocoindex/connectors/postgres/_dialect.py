@@ -25,6 +25,10 @@ __all__ = ["DIALECT", "PostgresDialect"]
 _logger = logging.getLogger("cocoindex.connectors.postgres")
 
 EXTENSION: Final = "ext:pgvector"
+_KEYS_ALREADY: Final = frozenset(
+    ("boolean", "smallint", "integer", "bigint", "text", "bpchar", "bytea", "uuid")
+)
+"""Types whose plain values may be part of a stable key as they are."""
 _EXTENSION_TYPES: Final = ("vector", "halfvec", "sparsevec")
 
 
@@ -51,7 +55,12 @@ class PostgresDialect(tables.Dialect[Any, Any]):
     async def transaction(
         self, client: Any, table: Table, *, ddl: bool = False
     ) -> AsyncIterator[Any]:
-        async with client.acquire() as connection, connection.transaction():
+        # Not the database's default: under a stricter level, what is read after waiting for the
+        # lock is what stood there before. Writers here know what they write, and read nothing.
+        async with (
+            client.acquire() as connection,
+            connection.transaction(isolation="read_committed"),
+        ):
             if ddl:
                 await _catalog.lock(connection, table)
             yield connection
@@ -61,6 +70,9 @@ class PostgresDialect(tables.Dialect[Any, Any]):
 
     def describe(self, error: BaseException) -> str:
         return _errors.describe(error)
+
+    def is_blocked(self, error: BaseException) -> bool:
+        return _errors.is_blocked(error)
 
     def blames_row(self, error: BaseException) -> bool:
         return _errors.blames_row(error)
@@ -74,8 +86,10 @@ class PostgresDialect(tables.Dialect[Any, Any]):
         return _after(column.encoder, plain)
 
     def key_encoder(self, column: Any, name: str, options: RowOptions) -> Encoder:
-        encoder = self.encoder(column, name, options)
-        if base_type(column.type) == "numeric":
+        encoder, base = self.encoder(column, name, options), base_type(column.type)
+        if base in _KEYS_ALREADY:
+            return encoder
+        if base == "numeric":
             encoder = _after(encoder, Decimal)  # 1.0 and 1.00 are one key
         return _after(encoder, rows.key_part)
 
@@ -117,7 +131,7 @@ class PostgresDialect(tables.Dialect[Any, Any]):
         self, tx: Any, layout: Layout, upserts: Sequence[RowAction], deletes: Sequence[Key]
     ) -> None:
         statements = RowStatements.of(layout)
-        # First what goes: it may hold a value that is unique and now belongs to another row.
+        # First what goes: within a chunk, a unique value may move from one row to another.
         if deletes:
             await statements.delete(tx, deletes)
         if upserts:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
-__all__ = ["blames_row", "describe", "is_transient"]
+__all__ = ["blames_row", "describe", "is_blocked", "is_transient"]
 
 _TRANSIENT: Final = (
     OSError,  # connection refused or reset; timeouts
@@ -48,6 +48,11 @@ _BROKEN: Final = (
 def blames_row(error: BaseException) -> bool:
     """Whether the error is about the values of some row, so that the others may be fine."""
     return (getattr(error, "sqlstate", None) or "").startswith(_OF_ROWS)
+
+
+def is_blocked(error: BaseException) -> bool:
+    """Whether something could not be dropped because something else depends on it."""
+    return isinstance(error, asyncpg.DependentObjectsStillExistError)
 
 
 def describe(error: BaseException) -> str:

@@ -227,7 +227,10 @@ class FtsIndexKind(AttachmentKind[FtsIndexSpec]):
         words = quote(search_column(spec.column))
         language, column = sql_text(spec.language), quote(spec.column)
         name = index_name(layout.table.name, "fts", key)
-        async with client.acquire() as connection, connection.transaction():
+        async with (
+            client.acquire() as connection,
+            connection.transaction(isolation="read_committed"),
+        ):
             await lock(connection, layout.table)
             await connection.execute(
                 f"ALTER TABLE {qualified(layout.table)} ADD COLUMN IF NOT EXISTS {words} tsvector "
@@ -270,7 +273,7 @@ async def _build(
         if not await _is_there(connection, layout, name):
             await connection.execute(f"{create} CONCURRENTLY {statement}")
         return
-    async with connection.transaction():
+    async with connection.transaction(isolation="read_committed"):  # else: what stood before it
         await lock(connection, layout.table)
         if await _is_there(connection, layout, name):
             return

@@ -46,7 +46,20 @@ def inspect(connection: Any, name: str) -> Existing | None:
         *((column, kind) for _, column, kind in sorted(key)),
         *_options_of(connection, real_name),
     )
-    return Existing(columns, names, _marker(connection, name), main, real_name)
+    unique = _unique(connection, real_name)
+    return Existing(columns, names, _marker(connection, name), main, real_name, unique)
+
+
+def _unique(connection: Any, name: str) -> tuple[frozenset[str], ...]:
+    """The columns of each unique index that covers all rows."""
+    indexes = connection.execute(f"PRAGMA index_list({quote(name)})").fetchall()
+    return tuple(
+        frozenset(
+            row[2] for row in connection.execute(f"PRAGMA index_info({quote(index[1])})").fetchall()
+        )
+        for index in indexes
+        if index[2] and not index[4]
+    )
 
 
 def table_options(*, strict: bool, without_rowid: bool) -> Main:

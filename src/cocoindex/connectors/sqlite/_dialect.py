@@ -187,13 +187,14 @@ def _write(
     deletes: Sequence[tables.Key],
 ) -> None:
     statements = _statements(layout)
+    # Nobody sees what lies between; so a unique value can move from one row to another.
+    if deletes:
+        connection.executemany(statements.delete, _bound(statements, deletes))
     if upserts and _vec0.is_vec0(layout.main):  # vec0 knows no upsert
         old = [action.key for action in upserts]
         connection.executemany(statements.delete, _bound(statements, old))
     if upserts:
         connection.executemany(statements.upsert, [action.fields for action in upserts])
-    if deletes:
-        connection.executemany(statements.delete, _bound(statements, deletes))
 
 
 def _bound(statements: _Statements, keys: Iterable[tables.Key]) -> list[tables.Key]:

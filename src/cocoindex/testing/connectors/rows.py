@@ -180,6 +180,18 @@ class RowConformance(SuiteBase):
         assert await adapter.read("t") == by_key(items(1))
         assert trips <= calls * adapter.trips_per_chunk
 
+    @pytest.mark.parametrize("spread", ["together", "each"])
+    async def test_requests_do_not_grow_with_rows_when_a_container_goes(
+        self, world: World, spread: Any
+    ) -> None:
+        adapter = world.adapter
+        world.containers["t"] = Container(Item, items(MANY), spread=spread)
+        await world.update()
+        world.containers.clear()
+        trips = await world.update()
+        assert await adapter.read("t") is None
+        assert trips <= 3 * adapter.trips_per_container
+
     async def test_more_rows_than_fit_into_one_request(self, world: World) -> None:
         world.containers["t"] = Container(Item, items(MANY))
         with world.adapter.small_chunks(10):

@@ -41,12 +41,12 @@ __all__ = [
 _QUICK = {
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
     "autovacuum": "off",
     "shared_buffers": "32MB",
     "max_wal_size": "256MB",
 }
-"""Nothing here has to survive the machine, only the server process."""
+"""Nothing here has to survive the machine, only a crash of the server: so commits are
+synchronous, but not to the disk."""
 
 
 @contextmanager

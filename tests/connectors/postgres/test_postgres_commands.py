@@ -1,0 +1,90 @@
+"""SQL commands and the end of their table; other people's settings of the database."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+
+from cocoindex.errors import TargetError
+
+
+@dataclass
+class Doc:
+    id: int
+    text: str
+
+
+DOCS = [Doc(1, "a"), Doc(2, "b"), Doc(3, "c")]
+
+
+async def nothing():
+    pass
+
+
+def with_view(world, sql, *, each=False, **options):
+    def attach(target):
+        target.declare_sql_command_attachment(
+            name="v", setup_sql=f"CREATE VIEW v AS {sql}", teardown_sql="DROP VIEW v"
+        )
+
+    return world.table(DOCS, Doc, each=each, attach=attach, **options)
+
+
+async def names(world):
+    rows = await world.fetch("SELECT relname FROM pg_class WHERE relname IN ('docs', 'v')")
+    return {name for (name,) in rows}
+
+
+@pytest.mark.parametrize("each", [False, True], ids=["together", "each"])
+@pytest.mark.parametrize("sql", ["SELECT id FROM docs", "SELECT 1"])
+@pytest.mark.parametrize("drop", [False, True], ids=["undeclared", "dropped"])
+async def test_commands_are_undone_before_their_table_goes(world, sql, drop, each):
+    program = with_view(world, sql, each=each)
+    await world.update(program)
+    assert await names(world) == {"docs", "v"}
+    await world.update(program if drop else nothing, drop=drop)
+    assert await names(world) == set()
+
+
+async def test_an_undeclared_table_costs_no_statement_about_rows(world):
+    await world.update(world.table(DOCS, Doc, each=True))
+    await world.update(nothing)
+    assert await names(world) == set()
+    assert not [s for s in world.statements if "DELETE" in s.upper()]
+
+
+async def test_a_rebuild_under_a_view_says_what_to_do(world):
+    await world.update(with_view(world, "SELECT id FROM docs"))
+    with pytest.raises(TargetError, match=r"view v"):
+        await world.update(with_view(world, "SELECT id FROM docs", key=("id", "text")))
+    await world.update(with_view(world, "SELECT id FROM docs", key=("id", "text"), cascade=True))
+    assert await names(world) == {"docs", "v"}
+    assert len(await world.fetch("SELECT id FROM v")) == 3
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_the_isolation_level_of_the_database_does_not_matter(world, level, tmp_path):
+    name = await world.value("SELECT current_database()")
+    await world.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = '{level}'")
+    other = type(world)(world.url, tmp_path / "other")
+    mine, theirs = [Doc(1, "a")], [Doc(2, "b")]
+    await asyncio.gather(
+        world.update(world.table(mine, Doc)), other.update(other.table(theirs, Doc))
+    )
+    rows = await world.fetch("SELECT id FROM docs ORDER BY id")
+    assert rows == [(1,), (2,)]
+
+
+async def test_a_user_s_table_needs_a_key_or_a_unique_index(world):
+    await world.execute("CREATE TABLE docs (id bigint NOT NULL, text text NOT NULL)")
+    program = world.table(DOCS, Doc, managed_by="user")
+    with pytest.raises(TargetError, match=r"primary key \(id\): it has none"):
+        await world.update(program)
+    await world.execute("CREATE UNIQUE INDEX part ON docs (id) WHERE id > 0")
+    with pytest.raises(TargetError, match=r"primary key \(id\): it has none"):
+        await world.update(program)
+    await world.execute("CREATE UNIQUE INDEX whole ON docs (id)")
+    await world.update(program)
+    assert len(await world.fetch("SELECT 1 FROM docs")) == 3
