@@ -100,7 +100,7 @@ def explain(steps) -> int:
     """Run one history, print what happened in it."""
     log: list[str] = []
     try:
-        History(log=log).run(steps)
+        History(log=log, thorough=True).run(steps)
         problem = None
     except Divergence as divergence:
         problem = divergence

@@ -308,7 +308,7 @@ def add_table(model: Model, random: Random) -> None:
     owners = [comp for comp in model.comps() if comp.kind != "blocking"]
     model.table_count += 1
     name = f"t{model.table_count}"
-    table = TableModel(random.choice(("table", "table", "nest", "dir")), name)
+    table = TableModel(random.choice(("table", "table", "nest", "nest", "dir")), name)
     if table.kind == "nest":
         table.inner = {f"i{n}": [0, 0] for n in range(1, random.randrange(2, 4))}
     random.choice(owners).tables.append(table)

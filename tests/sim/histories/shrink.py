@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from itertools import combinations
 
 from histories.history import PLAIN_FAULTS, Divergence, History, Step
 
@@ -17,7 +18,7 @@ PATIENCE = 1500
 def failure(steps: list[Step]) -> str | None:
     """The kind of divergence that ``steps`` lead to, if any."""
     try:
-        History().run(steps)
+        History(thorough=True).run(steps)
     except Divergence as divergence:
         return divergence.kind
     return None
@@ -48,7 +49,7 @@ def _shrink(steps: list[Step], is_failing: Fails) -> list[Step]:
         length = len(steps)
         steps = _with_plain_faults(steps, still)
         steps = _with_small_seeds(steps, still)
-        steps = _without_chunks(steps, still)
+        steps = _without_pairs(_without_chunks(steps, still), still)
     return steps
 
 
@@ -66,6 +67,17 @@ def _without_chunks(steps: list[Step], still: Fails) -> list[Step]:
     return steps
 
 
+def _without_pairs(steps: list[Step], still: Fails) -> list[Step]:
+    """Some steps, such as an edit and a fault, only go together."""
+    if len(steps) > 2 * SHORT:
+        return steps
+    for one, other in combinations(range(len(steps)), 2):
+        candidate = [step for at, step in enumerate(steps) if at not in (one, other)]
+        if candidate and still(candidate):
+            return _without_pairs(candidate, still)
+    return steps
+
+
 def _with_plain_faults(steps: list[Step], still: Fails) -> list[Step]:
     """Where and how a faulty update fails depends on those before it; say it outright instead."""
     for position, step in enumerate(steps):
@@ -79,7 +91,7 @@ def _with_plain_faults(steps: list[Step], still: Fails) -> list[Step]:
 
 
 def _plain_faults(steps: list[Step], position: int) -> list[Step]:
-    history = History()
+    history = History(thorough=True)
     with contextlib.suppress(Divergence):
         history.run(steps[: position + 1])
     last = [(at, kind) for at, kind in history.struck if at < 1000]
@@ -89,8 +101,7 @@ def _plain_faults(steps: list[Step], position: int) -> list[Step]:
 def _with_small_seeds(steps: list[Step], still: Fails) -> list[Step]:
     for position, step in enumerate(steps):
         is_plain = step.what.rpartition("/")[2] in PLAIN_FAULTS
-        small = 0 if is_plain else min(step.seed, 12)
-        for seed in range(small):
+        for seed in range(0 if is_plain else min(step.seed, 12)):
             candidate = [*steps[:position], Step(step.what, seed), *steps[position + 1 :]]
             if still(candidate):
                 steps = candidate

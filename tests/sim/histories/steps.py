@@ -44,6 +44,8 @@ def steps_of(seed: int) -> list[Step]:
     for _ in range(random.choice((1, 2, 4)) if size > 20 else random.choice((4, 8, 12))):
         for _ in range(random.choice((0, 1, 1, 2, 3))):
             steps.append(Step(random.choice(kinds), random.getrandbits(16)))
+            if steps[-1].what == "move_table":  # some of its users fail to notice
+                steps.append(Step("raise", random.randrange(60)))
         if random.random() < 0.3:
             steps += [Step("faulty", random.getrandbits(16)), Step("undo", random.getrandbits(16))]
         for _ in range(random.choice((2, 3, 4, 5))):
