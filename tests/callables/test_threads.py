@@ -150,3 +150,29 @@ async def test_a_cancelled_call_leaves_its_body_behind_and_the_next_one_waits_fo
     assert await app.update() == 1
     assert (most, ran) == (1, 2)
     assert await app.update() == 1
+
+
+async def test_states_that_need_a_thread_do_not_queue_behind_bodies_that_wait_for_them(env):
+    class Source:
+        def __coco_memo_key__(self) -> str:
+            return "source"
+
+        async def __coco_memo_state__(self, prev: int) -> coco.MemoStateOutcome:
+            await asyncio.to_thread(int)
+            return coco.MemoStateOutcome(state=1, memo_valid=prev == 1)
+
+    @coco.fn(memo=True)
+    def inner(_source: Source) -> int:
+        return 1
+
+    @coco.fn.as_async
+    def outer(source: Source, _number: int) -> int:
+        return inner(source)
+
+    async def main() -> int:
+        source = Source()
+        calls = [outer(source, number) for number in range(100)]
+        return sum(await asyncio.gather(inner.as_async(source), *calls))
+
+    app = coco.App(coco.AppConfig("states", environment=env), main)
+    assert [await app.update(), await app.update()] == [101, 101]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from cocoindex.callables.batching import BatchBody, BatchQueue
@@ -18,6 +19,7 @@ from cocoindex.engine.function import (
     CallKey,
     LogicTracking,
 )
+from cocoindex.engine.workers import worker_pool
 from cocoindex.errors import UsageTypeError, UsageValueError
 
 __all__ = ["BoundFunction", "DecoratedFunction", "Options"]
@@ -158,7 +160,10 @@ class DecoratedFunction:
             return self.raw(*args, **kwargs)
         if raw_bodies.active:
             return _immediate(self.raw, args, kwargs)
-        return asyncio.to_thread(self.raw, *args, **kwargs)
+        # Not the default executor of the loop: what bodies and state functions send there must
+        # not queue behind bodies that wait for them.
+        call = partial(self.raw, *args, **kwargs)
+        return worker_pool().submit(contextvars.copy_context(), call)
 
     def _invoke_in_runner(
         self, instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -127,9 +127,9 @@ class AbsentProviders:
         )
         if self._run.is_drop:
             raise ProviderUnavailable(f"can't drop: {message}")
-        self._run.warn_once(("root", name), "%s", message)
         if self._mode == "delete":
             raise ProviderUnavailable(message)
+        self._run.warn_once(("unavailable", message), "%s", message)
         return _KEEP
 
     # --- handlers told by a container's own deletion -------------------------------------------

@@ -121,6 +121,7 @@ def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
         return False
     finally:
         leave(token)
+        memo.asked_context = scope.frame.take_context()
     if found is not Probe.HIT:
         return False
     note_hit(run, scope.stats, memo)

@@ -56,6 +56,7 @@ class ComponentMemo:
         "_row",
         "_run",
         "_states",
+        "asked_context",
         "call_key",
         "found",
         "function",
@@ -83,6 +84,8 @@ class ComponentMemo:
         self._raw: bytes | None = None
         self._row: ComponentMemoRow | None = None
         self._states: StateAnswers | None = None
+        self.asked_context = b""
+        """Context values that state functions have used outside of the component."""
 
     @property
     def component_id(self) -> int:
@@ -146,7 +149,11 @@ class ComponentMemo:
         outcomes, self._outcomes = self._outcomes, None
         if outcomes is None:
             outcomes = call_all(self._checks)
-        return self._decide(self._row, await answers_of(outcomes))
+        answers = await answers_of(outcomes)
+        if self._run.app.section.get(self._key) != self._raw:
+            self._raw = None  # another component has taken an item over meanwhile
+            return Probe.MISS
+        return self._decide(self._row, answers)
 
     def _decide(self, row: ComponentMemoRow, answers: StateAnswers) -> Probe:
         """Accept the stored memo if every answer is valid; remember changed states."""
@@ -216,6 +223,7 @@ class ComponentMemo:
         if states is None or len(states.serialized) != len(key.state_fns):
             with entered(execution.scope):
                 states = await ask(first_checks(key.state_fns))
+        execution.frame.context.absorb(self.asked_context)
         deps = execution.dependencies()
         self._run.note_labels(labels_key(key), key)
         return rows.encode(

@@ -59,6 +59,7 @@ class Execution:
         "path",
         "pending_children",
         "place",
+        "reused_children",
         "run",
         "scope",
         "stats",
@@ -114,8 +115,9 @@ class Execution:
         self.subtree_failed = False
         self.kept_any = False
         self.pending_children = 0
+        self.reused_children = 0
         self.unawaited_mounts: dict[object, str] = {}
-        """Names of mount functions that were called, but not awaited yet."""
+        """Names of mount functions that were called, and have not been awaited to the end."""
         self._children_idle: asyncio.Future[None] | None = None
         self._deps: rows.Dependencies | None = None
         self._entry: Entry | None = None
@@ -178,15 +180,15 @@ class Execution:
         return self._deps
 
     def check_mounts_awaited(self) -> None:
-        """Raise if the body has called a mount function and forgotten to await it.
+        """Raise if the body has called a mount function and not awaited it to the end.
 
         Raises:
-            RuntimeError: nothing was mounted there, which would look like deletions.
+            RuntimeError: less was mounted there than was meant, which would look like deletions.
         """
         for name in self.unawaited_mounts.values():
             raise UsageError(
-                f"{self.name} at {self} called coco.{name}(...) without awaiting it, so nothing "
-                f"was mounted: write 'await coco.{name}(...)'"
+                f"{self.name} at {self} called coco.{name}(...) without awaiting it to the end, so "
+                f"not everything was mounted: write 'await coco.{name}(...)'"
             )
 
     # --- children ----------------------------------------------------------------------------

@@ -109,6 +109,13 @@ class Frame:
             frame.logic.add(own_logic)
         return frame
 
+    def take_context(self) -> bytes:
+        """The context values used so far, which don't count from here on."""
+        used = self.context.blob()
+        if used:
+            self.context = FingerprintSet()
+        return used
+
     def dependencies(self) -> Dependencies:
         providers: list[ProviderDep] = [(p, *gen) for p, gen in sorted(self.providers.items())]
         return Dependencies(self.logic.blob(), self.context.blob(), providers)

@@ -12,21 +12,71 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import ContainerUnavailable, container_row
+from cocoindex.engine.exception_handlers import (
+    ExceptionContext,
+    HandlerChain,
+    MountKind,
+    route,
+)
 from cocoindex.engine.protocol import carry_out, prepare, settle
+from cocoindex.engine.stats import Counter, StatsGroup
 from cocoindex.engine.submission import Kept, Submission, plan_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cocoindex.engine.entry import Entry
+    from cocoindex.engine.execution import Execution
     from cocoindex.engine.run import Run
 
 CHUNK = 1024
 """Deletions that run at the same time."""
+
+
+class Undecided(NamedTuple):
+    """A component that waits for what becomes of a container, and who hears of its failures."""
+
+    component_id: int
+    kept: Kept
+    path: str
+    parent_path: str | None
+    name: str
+    mount_kind: MountKind
+    handlers: HandlerChain | None
+    stats: StatsGroup
+
+    @classmethod
+    def of(cls, execution: Execution, kept: Kept) -> Undecided:
+        return cls(
+            execution.id,
+            kept,
+            str(execution),
+            None if execution.parent is None else str(execution.parent),
+            execution.name,
+            execution.mount_kind,
+            execution.handlers,
+            execution.stats,
+        )
+
+    def __str__(self) -> str:
+        return self.path
+
+    async def report(self, run: Run, error: Exception) -> None:
+        """Its items stay tracked, and a later run tries again."""
+        self.stats.count(self.name, Counter.ERRORS)
+        run.note_failure(self.path, self.name, error)
+        context = ExceptionContext(
+            env_name=run.env_name,
+            stable_path=self.path,
+            processor_name=self.name,
+            mount_kind=self.mount_kind,
+            parent_stable_path=self.parent_path,
+        )
+        await route(self.handlers, error, context)
 
 
 async def clear_leftovers(run: Run) -> bool:
@@ -57,10 +107,10 @@ def _awaited_owners(run: Run) -> Iterator[int]:
     for deletion in run.deferred:
         if isinstance(deletion.obstacle, ContainerUnavailable):
             yield deletion.obstacle.owner_id
-    for component_id, kept in run.undecided.items():
-        for path, _ in kept:
+    for undecided in run.undecided.values():
+        for path, _ in undecided.kept:
             raw = container_row(run, rows.provider_keys(path))
-            if raw is not None and rows.unpack_id(raw) != component_id:
+            if raw is not None and rows.unpack_id(raw) != undecided.component_id:
                 yield rows.unpack_id(raw)
 
 
@@ -74,15 +124,28 @@ async def _retry_deletions(run: Run) -> bool:
 
 
 async def _retry_items(run: Run) -> bool:
-    waiting, run.undecided = run.undecided, {}
+    waiting, run.undecided = list(run.undecided.values()), {}
     settled = False
-    for component_id, kept in waiting.items():
-        load = partial(run.entry_of, component_id)
-        submission = await delete_kept(run, load, kept, where=component_id)
-        settled |= submission.is_changed
-        if submission.kept:
-            run.undecided[component_id] = submission.kept
+    for start in range(0, len(waiting), CHUNK):
+        chunk = waiting[start : start + CHUNK]
+        settled |= any(await asyncio.gather(*(_decide(run, undecided) for undecided in chunk)))
     return settled
+
+
+async def _decide(run: Run, undecided: Undecided) -> bool:
+    """Delete what one component has kept; a failure is reported like one of the component."""
+    load = partial(run.entry_of, undecided.component_id)
+    try:
+        submission = await delete_kept(run, load, undecided.kept, where=undecided)
+    except (KeyboardInterrupt, SystemExit) as error:  # must not reach the event loop
+        run.cancel(error)
+        return False
+    except Exception as error:  # noqa: BLE001 - of a sink or a handler, for the exception handlers
+        await undecided.report(run, error)
+        return False
+    if submission.kept:
+        run.undecided[undecided.component_id] = undecided._replace(kept=submission.kept)
+    return submission.is_changed
 
 
 async def delete_kept(

@@ -41,7 +41,7 @@ R = TypeVar("R")
 MOUNT_TARGET = Symbol("cocoindex/mount_target")
 
 HITS_PER_YIELD = 256
-"""Reused children that ``mount_each`` passes before it lets the event loop breathe."""
+"""Reused children that a component passes before it lets the event loop breathe."""
 
 
 def _noticed(
@@ -53,8 +53,10 @@ def _noticed(
     """
 
     async def awaited(execution: Execution, coro: Coroutine[Any, Any, R], call: object) -> R:
-        execution.unawaited_mounts.pop(call, None)
-        return await coro
+        try:
+            return await coro
+        finally:
+            execution.unawaited_mounts.pop(call, None)
 
     @functools.wraps(mount_function)
     def mount_call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
@@ -90,6 +92,7 @@ async def mount(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     if child.function.memo:
         memo = ComponentMemo(child.run, child.place, child.function, args, kwargs)
         if reuse_now(scope.for_probing(child.path[len(scope.path) :]), memo):
+            await _breathe(scope.execution)
             return handle
         child.memo = memo
     await start_background(child, handle)
@@ -139,14 +142,12 @@ async def mount_each(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
         raise UsageTypeError("mount_each needs the items after the function")
     each = _Each(_mounting_scope(), _keys(subpath, fn), function_of(fn), tuple(rest[1:]), kwargs)
     check_cancellation()
-    if isinstance(rest[0], Mapping):
-        raise UsageTypeError("mount_each() takes (key, value) pairs: pass mapping.items()")
     try:
         if hasattr(rest[0], "__aiter__"):
             async for item in rest[0]:
                 await each.start(item)
         else:
-            for item in _iterable(rest[0]):
+            for item in _pairs(rest[0]):
                 await each.start(item)
     except BaseException:  # raised again: also for whoever catches it, this is no whole listing
         each.keep_the_rest()
@@ -174,7 +175,6 @@ class _Each:
         self._kwargs = kwargs
         self._call = scope.execution.tree.each_call(self._keys)
         self._level: Level | None = None
-        self._hits = 0
 
     def keep_the_rest(self) -> None:
         """Nothing that is not listed is known to be gone."""
@@ -191,13 +191,12 @@ class _Each:
             raise UsageTypeError(
                 f"mount_each() takes (key, value) pairs; got {type(item).__name__}"
             ) from None
+        _check_running(self._scope)
         mounted = self._mount(key if type(key) is str else normalize_key(key), value)
         if mounted is not None:
             await start_background(mounted, self.handle)
-            return
-        self._hits += 1
-        if self._hits % HITS_PER_YIELD == 0:
-            await asyncio.sleep(0)
+        else:
+            await _breathe(self._scope.execution)
 
     def _mount(self, key: StableKey, value: Any) -> Execution | None:
         """The component to start for one item; None if its memo was reused."""
@@ -309,9 +308,20 @@ def _mounting_scope() -> ComponentContext:
             f"a function with memo=True mounted child components (at {scope}): only a memoized "
             "function that is itself mounted may do so"
         )
+    _check_running(scope)
+    return scope
+
+
+def _check_running(scope: ComponentContext) -> None:
     if scope.execution.is_sealed:
         raise UsageError(f"component {scope} has finished; it can't mount anything any more")
-    return scope
+
+
+async def _breathe(execution: Execution) -> None:
+    """After a child was reused on the spot: let the event loop go on now and then."""
+    execution.reused_children += 1
+    if execution.reused_children % HITS_PER_YIELD == 0:
+        await asyncio.sleep(0)
 
 
 def _is_live_component_class(fn: Any) -> bool:
@@ -327,6 +337,12 @@ async def _iterate(items: Any) -> Any:
     else:
         for item in _iterable(items):
             yield item
+
+
+def _pairs(items: Any) -> Iterable[Any]:
+    if isinstance(items, Mapping):
+        raise UsageTypeError("mount_each() takes (key, value) pairs: pass mapping.items()")
+    return _iterable(items)
 
 
 def _iterable(items: Any) -> Iterable[Any]:

@@ -128,9 +128,9 @@ async def drop(environment: Environment, app: App[Any, Any], run: Run) -> None:
         with without_deadline():
             await _cancellable(run, _delete_all(run))
         run.stats.set_ready()
-        if run.delete_errors:
+        if run.delete_error is not None:
             await state.section.flushed()
-            raise run.delete_errors[0]
+            raise run.delete_error
         state.section.clear()
         await state.section.flushed()
         state.forget()

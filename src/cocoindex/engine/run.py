@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cocoindex.engine.context_values import ContextProvider
     from cocoindex.engine.function import CallKey
     from cocoindex.engine.guard import DeletionGuard
+    from cocoindex.engine.leftovers import Undecided
     from cocoindex.engine.sinks import Sinks
-    from cocoindex.engine.submission import Kept
     from cocoindex.engine.sweep import Deletion
 
 _logger = logging.getLogger("cocoindex.engine")
@@ -86,10 +86,11 @@ class Run:
         self.withheld: list[tuple[str, int, int]] = []
         self.failures: list[Failure] = []
         self.failure_count = 0
-        self.delete_errors: list[BaseException] = []
+        self.delete_error: BaseException | None = None
+        """The first failure of a deletion."""
         self.robbed: set[int] = set()
         """Components (and their ancestors) that lost a target state after they were done."""
-        self.undecided: dict[int, Kept] = {}
+        self.undecided: dict[int, Undecided] = {}
         """Components with undeclared items that wait for what becomes of their container."""
         self.deferred: list[Deletion] = []
         """Deletions that wait for what becomes of a container, or for others below them."""
@@ -158,6 +159,9 @@ class Run:
         self._decided = bytearray()
         self.undecided = {}
         self.deferred = []
+        self.withheld = []
+        self.failures = []
+        self.failure_count = 0
 
     def _decision(self, component_id: int) -> Decided | None:
         if component_id >= len(self._decided) or not self._decided[component_id]:

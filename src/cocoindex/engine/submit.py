@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cocoindex.engine import rows
 from cocoindex.engine.faults import FaultPoint, reach
-from cocoindex.engine.leftovers import delete_kept
+from cocoindex.engine.leftovers import Undecided, delete_kept
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.run import Decided
 from cocoindex.engine.stats import Counter
@@ -57,7 +57,7 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
         # The component's own containers were pending in the first plan; they are resolved now.
         kept = (await delete_kept(run, execution.take_entry, kept, where=execution)).kept
     if kept:
-        run.undecided[execution.id] = kept
+        run.undecided[execution.id] = Undecided.of(execution, kept)
     execution.kept_any |= bool(kept or submission.robbed_memos)
     if has_below:
         reach(FaultPoint.BEFORE_SWEEP, execution)

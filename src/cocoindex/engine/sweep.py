@@ -100,7 +100,8 @@ class Deletion:
             raise
         except ProviderUnavailable as error:
             self._defer()
-            self.obstacle = error
+            self.obstacle = error.with_traceback(None)  # many wait, and each would keep its frames
+            self.obstacle.__context__ = None
             return False
         except Exception as error:  # noqa: BLE001 - reported like a failing component
             self._failed()
@@ -128,7 +129,7 @@ class Deletion:
             return
         self._failed()
         if self._run.is_drop:
-            self._run.delete_errors.append(error)
+            self._run.delete_error = self._run.delete_error or error
         else:
             self._run.warn_once(("unavailable", str(error)), "%s", error)
 
@@ -141,7 +142,7 @@ class Deletion:
 
     async def _report(self, error: Exception) -> None:
         run, owner = self._run, self._swept_by
-        run.delete_errors.append(error)
+        run.delete_error = run.delete_error or error
         run.note_failure(str(self), self._name, error)
         is_mounted = owner is not None and owner.parent is not None
         context = ExceptionContext(
