@@ -21,6 +21,7 @@ from cocoindex.testing import checks
 from histories.outside import Outside, Path, roots
 
 ROOT_KEYS = {kind: provider.keys[0] for kind, provider in roots.items()}
+ROWS_PATH = rows.target_path_of(encode_path((ROOT_KEYS["rows"],)))
 
 
 def fsck(disk: MemoryDisk, app: str, *, is_at_rest: bool) -> list[str]:
@@ -75,6 +76,16 @@ class Stored:
             )
             for key, value in table.items()
         }
+
+    def holders(self) -> dict[Path, str]:
+        """Which component tracks each row below the root, by its path."""
+        paths, found = self.paths(), dict[Path, str]()
+        for component, row in self.tracking():
+            for group in row.groups:
+                if rows.target_path_of(group.path) == ROWS_PATH:
+                    for item in group.items:
+                        found["rows", str(decode_key(item.key))] = paths.get(component, "?")
+        return found
 
     def listed(self) -> dict[str, set[str]]:
         """Names of the components that stand below each directory."""
@@ -176,12 +187,11 @@ def at_any_time(disk: MemoryDisk, app: str, outside: Outside) -> list[str]:
     ]
     nodes = stored.nodes()
     buried = {rows.unpack_id(key) for key in stored.table("T")}
-    rows_path = rows.target_path_of(encode_path((ROOT_KEYS["rows"],)))
     for component, row in stored.tracking():
         if component not in nodes and component not in buried:
             found.append(f"tracking entry of {component}, which neither stands nor is buried")
         for group in row.groups:
-            if rows.target_path_of(group.path) == rows_path:
+            if rows.target_path_of(group.path) == ROWS_PATH:
                 found += _believed(component, group, owners, outside)
     return found
 
