@@ -220,6 +220,8 @@ class Deletion:
             batch = [] if submission.has_actions else submission.unwritten_rows()
             batch += settle(submission)
             batch += record_rows(run, self.id, submission.entry)
+            # A handler may answer a deletion with a record; nobody is left to keep it.
+            batch += [(rows.owner_key(path), None) for path in submission.entry.settled_paths()]
             run.app.section.write(batch + also)
 
         await carry_out(run, submission, commit, where=self)
