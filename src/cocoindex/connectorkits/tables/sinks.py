@@ -125,7 +125,15 @@ class TableSink:
         await _attempts(self.dialect, client, self.table, str(action), attempt)
 
     async def _leave(self, client: Any, run: TableRun) -> None:
-        if await _leave(self.dialect, client, run) == "not ours":
+        outcome = await _leave(self.dialect, client, run)
+        if outcome == "replaced":
+            _log.warning(
+                "%s table %s stays, with all its rows: it is not the one that this app made, which "
+                "somebody has dropped.",
+                self.dialect.name,
+                self.table,
+            )
+        if outcome == "not ours":
             _log.warning(
                 "%s table %s stays: it was not made by this app. What the app wrote into it %s.",
                 self.dialect.name,
