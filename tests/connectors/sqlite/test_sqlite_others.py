@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import make_dataclass
 from typing import Any
 
@@ -56,3 +57,68 @@ async def test_a_table_that_took_the_place_of_ours_is_not_rebuilt(database):
     with pytest.raises(TargetError, match="was not made by this app"):
         await database.update(program, full_reprocess=True)
     assert database.query("SELECT * FROM t") == [("1", "precious")]
+
+
+def indexes(database):
+    return set(database.query("SELECT name, tbl_name FROM sqlite_schema WHERE type = 'index' AND sql <> ''"))
+
+
+def by_a(target):
+    target.declare_index(name="by_a", columns=["a"])
+
+
+async def test_an_index_of_another_table_is_neither_taken_nor_dropped(database):
+    database.run("CREATE TABLE people (name)")
+    database.run("CREATE INDEX by_a ON people (name)")
+    program = Program(database, [R(1, "x")])
+    program.more = by_a
+    with pytest.raises(TargetError, match="index of people of that name"):
+        await database.update(program)
+    program.more = lambda target: None
+    await database.update(program)
+    assert indexes(database) == {("by_a", "people")}
+    program.more = by_a
+    database.run("DROP INDEX by_a")
+    await database.update(program)
+    assert indexes(database) == {("by_a", "t")}
+
+
+def search(*columns):
+    return lambda target: target.declare_fts_index(columns=columns)
+
+
+async def test_a_table_with_the_name_of_a_full_text_table_is_neither_taken_nor_dropped(database):
+    database.run("CREATE TABLE t__fts (x)")
+    database.run("INSERT INTO t__fts VALUES ('precious')")
+    program = Program(database, [R(1, "x")])
+    program.more = search("a")
+    with pytest.raises(TargetError, match="table of that name"):
+        await database.update(program)
+    program.more = lambda target: None
+    await database.update(program)
+    assert database.query("SELECT * FROM t__fts") == [("precious",)]
+
+
+B = make_dataclass("B", [("id", int), ("a", str | None), ("b", str | None)])
+
+
+async def test_a_full_text_table_goes_with_its_table(database):
+    program = Program(database, [B(1, "x", "y")], B)
+    program.more = search("a")
+    await database.update(program)
+    await database.update(nothing)
+    assert database.query("SELECT name FROM sqlite_schema WHERE name LIKE 't%'") == []
+
+
+@pytest.mark.parametrize("lost_store", [False, True])
+async def test_a_full_text_table_on_other_columns_is_made_anew(database, lost_store):
+    program = Program(database, [B(1, "x", "y")], B)
+    program.more = search("a")
+    await database.update(program)
+    if lost_store:
+        shutil.rmtree(database.folder / "state")
+    program.more = search("b")
+    program.rows = [B(1, "x", "z"), B(2, "x", "y")]
+    await database.update(program)
+    assert database.query("SELECT rowid FROM t__fts WHERE t__fts MATCH 'y'") == [(2,)]
+    assert database.query("SELECT rowid FROM t__fts WHERE t__fts MATCH 'x'") == []
