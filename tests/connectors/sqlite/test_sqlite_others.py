@@ -59,6 +59,36 @@ async def test_a_table_that_took_the_place_of_ours_is_not_rebuilt(database):
     assert database.query("SELECT * FROM t") == [("1", "precious")]
 
 
+async def test_an_adopted_table_keeps_its_constraints_when_it_gets_a_column(database):
+    made = (
+        'CREATE TABLE "t" (id INTEGER NOT NULL PRIMARY KEY, '
+        "email TEXT UNIQUE COLLATE NOCASE CHECK (length(email) > 2)"
+    )
+    database.run(f"{made})")
+    database.run("INSERT INTO t VALUES (100, 'theirs')")
+    cls = make_dataclass("R", [("id", int), ("email", str | None), ("n", int)])
+    program = Program(database, [cls(1, "abc", 5)], cls)
+    await database.update(program)
+    assert database.query("SELECT sql FROM sqlite_schema WHERE name = 't'") == [
+        (f'{made}, "n" INTEGER)',)
+    ]
+    assert database.query("SELECT * FROM t ORDER BY id") == [(1, "abc", 5), (100, "theirs", None)]
+    program.rows = []
+    await database.update(program, full_reprocess=True)
+    assert database.query("SELECT * FROM t") == [(100, "theirs", None)]
+
+
+async def test_rows_of_a_user_table_that_is_gone_are_forgotten(database):
+    database.run("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT)")
+    await database.update(Program(database, [R(1, "x")], managed_by="user"))
+    database.run("DROP TABLE t")
+    await database.update(nothing)
+    database.run("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT)")
+    database.run("INSERT INTO t VALUES (1, 'theirs')")
+    await database.update(nothing)
+    assert database.query("SELECT * FROM t") == [(1, "theirs")]
+
+
 def indexes(database):
     return set(database.query("SELECT name, tbl_name FROM sqlite_schema WHERE type = 'index' AND sql <> ''"))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from cocoindex.connectorkits.tables.actions import TableAction, TableRun
@@ -197,7 +198,12 @@ async def _alter(
     if action.decision.main is None:
         operations = [op for op in operations if _concerns(op, action.decision.parts)]
     if not ours:
-        operations = [op for op in operations if isinstance(op, AddColumn)]
+        # As nullable: their rows have no value in it, and a table must not be rebuilt for that.
+        operations = [
+            replace(op, not_null_later=not op.column.nullable)
+            for op in operations
+            if isinstance(op, AddColumn)
+        ]
         if differences:
             raise _does_not_fit(dialect, run, differences, existing.marker)
     for name in _leaving_columns(action, existing):
