@@ -152,3 +152,31 @@ async def test_a_full_text_table_on_other_columns_is_made_anew(database, lost_st
     await database.update(program)
     assert database.query("SELECT rowid FROM t__fts WHERE t__fts MATCH 'y'") == [(2,)]
     assert database.query("SELECT rowid FROM t__fts WHERE t__fts MATCH 'x'") == []
+
+
+@pytest.mark.parametrize("searched", [(), ("b",)])
+async def test_a_searched_column_can_be_dropped(database, searched):
+    program = Program(database, [B(1, "x", "y")], B)
+    program.more = search("a", "b")
+    await database.update(program)
+    program.cls = make_dataclass("R", [("id", int), ("b", str | None)])
+    program.rows = [program.cls(1, "y"), program.cls(2, "y z")]
+    program.more = search(*searched) if searched else lambda target: None
+    await database.update(program)
+    assert database.query("SELECT * FROM t") == [(1, "y"), (2, "y z")]
+    found = database.query("SELECT name FROM sqlite_schema WHERE name LIKE 't\\_%' ESCAPE '\\'")
+    assert bool(found) == bool(searched)
+    if searched:
+        assert database.query("SELECT rowid FROM t__fts WHERE t__fts MATCH 'z'") == [(2,)]
+
+
+async def test_a_table_is_rebuilt_under_views(database):
+    await database.update(Program(database, [R(1, "5")]))
+    database.run("CREATE VIEW v AS SELECT * FROM t")
+    database.run("CREATE TABLE log (n)")
+    database.run("CREATE TRIGGER noted AFTER INSERT ON log BEGIN DELETE FROM t WHERE id = new.n; END")
+    cls = make_dataclass("R", [("id", int), ("a", int)])
+    await database.update(Program(database, [cls(1, 5)], cls))
+    assert database.query("SELECT * FROM v") == [(1, 5)]
+    database.run("INSERT INTO log VALUES (1)")
+    assert database.query("SELECT * FROM t") == []

@@ -262,5 +262,6 @@ class AttachmentHandler(coco.TargetHandler[str, Attached, AttachmentRecord]):
             drops = ()
         built = (same and was_built) or not kind.needs_rows(spec) or desired.has_rows()
         record = AttachmentRecord(fingerprint, kind.data(spec), built)
-        action = AttachmentAction(run, kind, self._name, key, drops, spec)
+        there = bool(prev) and same
+        action = AttachmentAction(run, kind, self._name, key, drops, spec, may_be_there=there)
         return coco.TargetReconcileOutput(action, self._sink, record)

@@ -331,7 +331,18 @@ class AttachmentSink:
                 await action.kind.drop(client, layout, action.key, data)
             if action.spec is None:
                 return
-            if not await action.kind.create(client, layout, action.key, action.spec):
+            if not await self._create(client, action):
                 _log.info("%s table %s: %s waits for rows", self.dialect.name, self.table, action)
 
         await _attempts(self.dialect, client, self.table, str(action), attempt)
+
+    async def _create(self, client: Any, action: AttachmentAction) -> bool:
+        try:
+            return await action.kind.create(client, action.run.layout, action.key, action.spec)
+        except TargetError as error:
+            if not action.may_be_there or error.orig is None:
+                raise
+            if not action.kind.is_done(action.spec, error.orig):
+                raise
+            _log.info("%s; taken for done", error)
+            return True
