@@ -112,3 +112,24 @@ async def test_a_new_command_that_finds_its_work_done_is_an_error(world):
     await world.execute("CREATE VIEW v AS SELECT 2")
     with pytest.raises(TargetError, match="already exists"):
         await world.update(world.table(DOCS, Doc, attach=attach))
+
+
+@pytest.mark.parametrize("change", ["dropped", "retyped"])
+async def test_a_column_under_a_command_s_view_changes_with_cascade(world, change):
+    before = make_dataclass("Before", [("id", int), ("text", str)])
+    fields = [("id", int)] if change == "dropped" else [("id", int), ("text", list[int])]
+    after = make_dataclass("After", fields)
+    rows = [after(1) if change == "dropped" else after(1, [1])]
+
+    def attach(view):
+        return lambda target: target.declare_sql_command_attachment(
+            name="v", setup_sql=f"CREATE VIEW v AS {view}", teardown_sql="DROP VIEW v"
+        )
+
+    used = attach("SELECT id, text FROM docs")
+    await world.update(world.table([before(1, "a")], before, attach=used))
+    with pytest.raises(TargetError, match="cascade=True drops them too"):
+        await world.update(world.table(rows, after, attach=attach("SELECT id FROM docs")))
+    program = world.table(rows, after, attach=attach("SELECT id FROM docs"), cascade=True)
+    await world.update(program)
+    assert await world.fetch("SELECT * FROM v") == [(1,)]

@@ -62,7 +62,8 @@ def describe(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}" if _is_plain(error) else type(error).__name__
     if not state.startswith(_WITH_DATA):
         detail = f" ({error.detail})" if state == "2BP01" and error.detail else ""  # type: ignore[attr-defined]
-        return f"{_message(error)}{detail} [{state}]"
+        advice = "; cascade=True drops them too" if state == "2BP01" else ""
+        return f"{_message(error)}{detail}{advice} [{state}]"
     return f"{_without_data(error)} [{state}]"
 
 
