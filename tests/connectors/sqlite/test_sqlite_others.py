@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import make_dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
@@ -215,3 +215,10 @@ async def test_a_table_is_rebuilt_under_views(database):
     assert database.query("SELECT * FROM v") == [(1, 5)]
     database.run("INSERT INTO log VALUES (1)")
     assert database.query("SELECT * FROM t") == []
+
+
+@pytest.mark.parametrize("kind", ["TEXT COLLATE NOCASE", "NUMERIC", "decimal(5, 2)"])
+async def test_keys_that_could_be_one_row_are_refused(database, kind):
+    cls = make_dataclass("R", [("id", Annotated[str, sqlite.SqliteType(kind)]), ("a", str)])
+    with pytest.raises(ValueError, match=r"column 'id' .* primary key"):
+        await database.update(Program(database, [cls("a", "x"), cls("A", "y")], cls))
