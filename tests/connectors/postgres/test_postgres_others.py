@@ -49,3 +49,18 @@ async def test_a_search_column_with_a_long_name_can_go(world):
     await world.update(world.table([plain(1, "a")], plain, attach=search))
     await world.update(world.table([other(1, 5)], other))
     assert await world.fetch("SELECT * FROM docs") == [(1, 5)]
+
+
+async def test_a_row_that_a_trigger_refuses_is_named(world):
+    await world.update(world.table([], Doc))
+    await world.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF new.id = 7 THEN RAISE EXCEPTION 'secret %', new.text; END IF; RETURN new; END $$"
+    )
+    await world.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON docs FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    rows = [Doc(i, "hidden") for i in range(10)]
+    with pytest.raises(TargetError, match="row 7") as caught:
+        await world.update(world.table(rows, Doc))
+    assert "hidden" not in str(caught.value)
