@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 
 import pytest
 
@@ -88,3 +88,48 @@ async def test_a_user_s_table_needs_a_key_or_a_unique_index(world):
     await world.execute("CREATE UNIQUE INDEX whole ON docs (id)")
     await world.update(program)
     assert len(await world.fetch("SELECT 1 FROM docs")) == 3
+
+
+async def test_a_command_without_teardown_is_run_again_only_if_it_is_undone(world):
+    def attach(target):
+        target.declare_sql_command_attachment(name="ix", setup_sql="CREATE INDEX v ON docs (text)")
+
+    program = world.table(DOCS, Doc, attach=attach)
+    await world.update(program)
+    await world.update(program, full_reprocess=True)
+    wider = make_dataclass("Wider", [("id", int), ("text", str), ("n", int)])
+    program = world.table([wider(1, "a", 1)], wider, attach=attach)
+    await world.update(program)
+    await world.execute("DROP INDEX v")
+    await world.update(program, full_reprocess=True)
+    assert await names(world) == {"docs", "v"}
+
+
+async def test_a_new_command_that_finds_its_work_done_is_an_error(world):
+    def attach(target):
+        target.declare_sql_command_attachment(name="ix", setup_sql="CREATE VIEW v AS SELECT 1")
+
+    await world.execute("CREATE VIEW v AS SELECT 2")
+    with pytest.raises(TargetError, match="already exists"):
+        await world.update(world.table(DOCS, Doc, attach=attach))
+
+
+@pytest.mark.parametrize("change", ["dropped", "retyped"])
+async def test_a_column_under_a_command_s_view_changes_with_cascade(world, change):
+    before = make_dataclass("Before", [("id", int), ("text", str)])
+    fields = [("id", int)] if change == "dropped" else [("id", int), ("text", list[int])]
+    after = make_dataclass("After", fields)
+    rows = [after(1) if change == "dropped" else after(1, [1])]
+
+    def attach(view):
+        return lambda target: target.declare_sql_command_attachment(
+            name="v", setup_sql=f"CREATE VIEW v AS {view}", teardown_sql="DROP VIEW v"
+        )
+
+    used = attach("SELECT id, text FROM docs")
+    await world.update(world.table([before(1, "a")], before, attach=used))
+    with pytest.raises(TargetError, match="cascade=True drops them too"):
+        await world.update(world.table(rows, after, attach=attach("SELECT id FROM docs")))
+    program = world.table(rows, after, attach=attach("SELECT id FROM docs"), cascade=True)
+    await world.update(program)
+    assert await world.fetch("SELECT * FROM v") == [(1,)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 
 import pytest
 
@@ -39,3 +39,28 @@ async def test_an_index_of_another_table_is_neither_taken_nor_dropped(world):
         await world.update(world.table([Doc(1, "x")], Doc, attach=attach))
     await world.update(world.table([Doc(1, "x")], Doc))
     assert await world.value("SELECT to_regclass('docs__index__a')::text") == "docs__index__a"
+
+
+async def test_a_search_column_with_a_long_name_can_go(world):
+    name = "c" * 60
+    plain = make_dataclass("Plain", [("id", int), (name, str | None)])
+    other = make_dataclass("Other", [("id", int), (name, int | None)])
+    search = lambda target: target.declare_fts_index(column=name)  # noqa: E731
+    await world.update(world.table([plain(1, "a")], plain, attach=search))
+    await world.update(world.table([other(1, 5)], other))
+    assert await world.fetch("SELECT * FROM docs") == [(1, 5)]
+
+
+async def test_a_row_that_a_trigger_refuses_is_named(world):
+    await world.update(world.table([], Doc))
+    await world.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF new.id = 7 THEN RAISE EXCEPTION 'secret %', new.text; END IF; RETURN new; END $$"
+    )
+    await world.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON docs FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    rows = [Doc(i, "hidden") for i in range(10)]
+    with pytest.raises(TargetError, match="row 7") as caught:
+        await world.update(world.table(rows, Doc))
+    assert "hidden" not in str(caught.value)

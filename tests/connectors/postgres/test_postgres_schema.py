@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cocoindex.connectorkits.tables import sinks
 from cocoindex.connectors.postgres import PgType
 from cocoindex.errors import TargetError
 from cocoindex.resources.schema import VectorSchema
@@ -99,6 +100,27 @@ async def test_a_not_null_column_is_not_null_once_every_row_has_a_value(world, e
     wider = world.table([Wider(1, 10), Wider(2, 20)], Wider, each=each)
     await world.update(wider)
     assert await world.fetch("SELECT * FROM docs ORDER BY id") == [(1, 10), (2, 20)]
+    await world.update(wider)
+    assert (await world.columns())["n"] == ("bigint", False)
+    await world.update(wider)
+    assert world.connections == 0
+
+
+async def test_a_not_null_column_whose_run_broke_off_is_not_null_in_the_end(world, monkeypatch):
+    Narrow, Wider = record(id=int), record(id=int, n=int)
+    await world.update(world.table([Narrow(1), Narrow(2)], Narrow, each=True))
+    wider = world.table([Wider(1, 10), Wider(2, 20)], Wider, each=True)
+    with monkeypatch.context() as patch:
+        apply = sinks.TableSink.__call__
+
+        async def broken(sink, provider, actions):
+            await apply(sink, provider, actions)
+            raise LookupError("killed")
+
+        patch.setattr(sinks.TableSink, "__call__", broken)
+        with pytest.raises(LookupError):
+            await world.update(wider)
+    await world.update(wider)
     await world.update(wider)
     assert (await world.columns())["n"] == ("bigint", False)
     await world.update(wider)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import make_dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
 from cocoindex.connectors import sqlite
+from cocoindex.connectors.sqlite._dialect import SqliteDialect
 from cocoindex.errors import TargetError
 
 R = make_dataclass("R", [("id", int), ("a", str | None)])
@@ -78,6 +79,24 @@ async def test_an_adopted_table_keeps_its_constraints_when_it_gets_a_column(data
     assert database.query("SELECT * FROM t") == [(100, "theirs", None)]
 
 
+async def test_rows_of_an_adopted_table_go_whatever_if_exists_says_by_then(database):
+    database.run("CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY, a TEXT)")
+    database.run("INSERT INTO t VALUES (100, 'theirs')")
+    await database.update(Program(database, [R(1, "x")]))
+    await database.update(Program(database, [R(1, "x")], if_exists="error"))
+    await database.update(nothing)
+    assert database.query("SELECT * FROM t") == [(100, "theirs")]
+
+
+@pytest.mark.parametrize("by", ["system", "user"])
+async def test_a_column_of_an_adopted_table_that_is_declared_again_has_no_old_values(database, by):
+    database.run("CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY, a TEXT, b TEXT)")
+    await database.update(Program(database, [B(1, "x", "old"), B(2, "y", "old")], B, managed_by=by))
+    await database.update(Program(database, [R(1, "x"), R(2, "y")], managed_by=by))
+    await database.update(Program(database, [B(1, "x", None), B(2, "y", "new")], B, managed_by=by))
+    assert database.query("SELECT * FROM t") == [(1, "x", None), (2, "y", "new")]
+
+
 async def test_rows_of_a_user_table_that_is_gone_are_forgotten(database):
     database.run("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT)")
     await database.update(Program(database, [R(1, "x")], managed_by="user"))
@@ -90,7 +109,11 @@ async def test_rows_of_a_user_table_that_is_gone_are_forgotten(database):
 
 
 def indexes(database):
-    return set(database.query("SELECT name, tbl_name FROM sqlite_schema WHERE type = 'index' AND sql <> ''"))
+    return set(
+        database.query(
+            "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'index' AND sql <> ''"
+        )
+    )
 
 
 def by_a(target):
@@ -152,3 +175,50 @@ async def test_a_full_text_table_on_other_columns_is_made_anew(database, lost_st
     await database.update(program)
     assert database.query("SELECT rowid FROM t__fts WHERE t__fts MATCH 'y'") == [(2,)]
     assert database.query("SELECT rowid FROM t__fts WHERE t__fts MATCH 'x'") == []
+
+
+async def test_a_unique_value_moves_to_another_row_across_chunks(database, monkeypatch):
+    monkeypatch.setattr(SqliteDialect, "max_rows", 1)
+    program = Program(database, [R(1, "x"), R(5, "y")])
+    program.more = lambda target: target.declare_index(columns=["a"], unique=True)
+    await database.update(program)
+    program.rows = [R(0, "y"), R(2, "x")]
+    await database.update(program)
+    assert database.query("SELECT * FROM t ORDER BY id") == [(0, "y"), (2, "x")]
+
+
+@pytest.mark.parametrize("searched", [(), ("b",)])
+async def test_a_searched_column_can_be_dropped(database, searched):
+    program = Program(database, [B(1, "x", "y")], B)
+    program.more = search("a", "b")
+    await database.update(program)
+    program.cls = make_dataclass("R", [("id", int), ("b", str | None)])
+    program.rows = [program.cls(1, "y"), program.cls(2, "y z")]
+    program.more = search(*searched) if searched else lambda target: None
+    await database.update(program)
+    assert database.query("SELECT * FROM t") == [(1, "y"), (2, "y z")]
+    found = database.query("SELECT name FROM sqlite_schema WHERE name LIKE 't\\_%' ESCAPE '\\'")
+    assert bool(found) == bool(searched)
+    if searched:
+        assert database.query("SELECT rowid FROM t__fts WHERE t__fts MATCH 'z'") == [(2,)]
+
+
+async def test_a_table_is_rebuilt_under_views(database):
+    await database.update(Program(database, [R(1, "5")]))
+    database.run("CREATE VIEW v AS SELECT * FROM t")
+    database.run("CREATE TABLE log (n)")
+    database.run(
+        "CREATE TRIGGER noted AFTER INSERT ON log BEGIN DELETE FROM t WHERE id = new.n; END"
+    )
+    cls = make_dataclass("R", [("id", int), ("a", int)])
+    await database.update(Program(database, [cls(1, 5)], cls))
+    assert database.query("SELECT * FROM v") == [(1, 5)]
+    database.run("INSERT INTO log VALUES (1)")
+    assert database.query("SELECT * FROM t") == []
+
+
+@pytest.mark.parametrize("kind", ["TEXT COLLATE NOCASE", "NUMERIC", "decimal(5, 2)"])
+async def test_keys_that_could_be_one_row_are_refused(database, kind):
+    cls = make_dataclass("R", [("id", Annotated[str, sqlite.SqliteType(kind)]), ("a", str)])
+    with pytest.raises(ValueError, match=r"column 'id' .* primary key"):
+        await database.update(Program(database, [cls("a", "x"), cls("A", "y")], cls))

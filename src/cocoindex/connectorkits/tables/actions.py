@@ -168,6 +168,7 @@ class AttachmentAction:
         kind_name: how its type is called.
         drops: data of what may be there and must go first, newest first.
         spec: what to make; ``None`` for nothing.
+        may_be_there: whether just this was made before, and may be there still.
     """
 
     run: TableRun
@@ -176,6 +177,7 @@ class AttachmentAction:
     key: str
     drops: tuple[tuple[str | None, ...], ...]
     spec: Any
+    may_be_there: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind.describe(self.key, self.spec)} on {self.run.table}"

@@ -37,6 +37,12 @@ class AttachmentKind(ABC, Generic[SpecT]):
         """Whether it can't be made, or would be useless, while the table is empty."""
         return False
 
+    def is_done(self, spec: SpecT, error: BaseException) -> bool:
+        """Whether :meth:`create` failed because it had been done before; asked only if just
+        this was tried before, and may be there still.
+        """
+        return False
+
     @abstractmethod
     async def create(self, client: Any, layout: Layout, key: str, spec: SpecT) -> bool:
         """Make it, unless it is there already. ``False``: not yet, the table has too few rows."""

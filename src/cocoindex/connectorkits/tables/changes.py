@@ -206,9 +206,13 @@ async def _alter(
         ]
         if differences:
             raise _does_not_fit(dialect, run, differences, existing.marker)
+    operations = [
+        replace(op, options=run.spec.options) if isinstance(op, ChangeColumn) else op
+        for op in operations
+    ]
     for name in _leaving_columns(action, existing):
         if ours:
-            operations.append(DropColumn(run.table, name))
+            operations.append(DropColumn(run.table, name, run.spec.options))
         else:
             _log.warning(
                 "%s table %s: column %s is no longer declared; it stays, because the table was "

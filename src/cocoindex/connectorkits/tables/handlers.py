@@ -92,11 +92,15 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
             on_undeclare=spec.on_undeclare,
             options=dict(spec.options),
         )
-        decision = container.reconcile(record, prev, missing, is_lossy=self._is_lossy)
         is_system = spec.managed_by == ManagedBy.SYSTEM
         owned = is_system and self._is_owned(spec, prev)
-        pending = self._pending(decision, parts) if is_system else ()
-        record = msgspec.structs.replace(record, owned=owned, pending=pending)
+        decision = container.reconcile(record, prev, missing, is_lossy=self._is_lossy)
+        left = set() if owned else _left(prev)
+        declared = {part.removeprefix(COLUMN) for part in parts}
+        pending = self._pending(decision, prev, parts) if is_system else ()
+        record = msgspec.structs.replace(
+            record, owned=owned, pending=pending, left=tuple(sorted(left - declared))
+        )
         run = TableRun(make_layout(spec, main), spec, prev)
         action = TableAction(
             run,
@@ -110,13 +114,18 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
             and spec.if_exists == "own",
         )
         sink = self._sink(spec.table)
-        return coco.TargetReconcileOutput(action, sink, record, decision.invalidation)
+        # Their old values are still there, and ``None`` has to replace them.
+        declared_again = any(left & declared & set(known.left) for known in prev)
+        invalidation = decision.invalidation or ("lossy" if declared_again else None)
+        return coco.TargetReconcileOutput(action, sink, record, invalidation)
 
     @staticmethod
     def _is_owned(spec: TableSpec, prev: tuple[TableRecord, ...]) -> bool:
-        if spec.if_exists != "adopt" or any(known.owned for known in prev):
+        if spec.if_exists == "own" or any(known.owned for known in prev):
             return True
-        return bool(prev) and spec.marker in spec.seen_ours
+        if not prev:
+            return spec.if_exists == "error"  # the table is looked at before anything is written
+        return spec.marker in spec.seen_ours
 
     def _is_lossy(self, part: str, before: Part, after: Part) -> bool:
         if not part.startswith(COLUMN):
@@ -127,13 +136,17 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
             return not after[1]  # rows get a value in the column before it becomes NOT NULL
         return self._dialect.is_lossy(before, after)
 
-    def _pending(self, decision: container.Decision, parts: dict[str, Part]) -> tuple[str, ...]:
+    def _pending(
+        self, decision: container.Decision, prev: tuple[TableRecord, ...], parts: dict[str, Part]
+    ) -> tuple[str, ...]:
         if self._dialect.adds_not_null == "at once":
             return ()
         return tuple(
             part.removeprefix(COLUMN)
             for part, what in decision.parts.items()
-            if what in ("insert", "replace") and (after := parts.get(part)) and not after[1]
+            if (after := parts.get(part))
+            and not after[1]
+            and (what in ("insert", "replace") or (what == "upsert" and _may_be_null(part, prev)))
         )
 
     def _sink(self, table: Table) -> coco.TargetActionSink[TableAction, RowHandler]:
@@ -143,6 +156,27 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
 
     def _row_handler(self, _provider: coco.ContextProvider, action: TableAction) -> RowHandler:
         return RowHandler(self._dialect, action.run)
+
+
+def _left(prev: tuple[TableRecord, ...]) -> set[str]:
+    """Columns that were declared once; in a table that is not ours they stay."""
+    known = {name for record in prev for name in record.left}
+    return known.union(
+        part.removeprefix(COLUMN)
+        for record in prev
+        for part in record.tracking_record.sub
+        if part.startswith(COLUMN)
+    )
+
+
+def _may_be_null(part: str, prev: tuple[TableRecord, ...]) -> bool:
+    """Whether rows may lack a value in a column, because it may be new."""
+    name = part.removeprefix(COLUMN)
+    for record in prev:
+        known = record.tracking_record.sub.get(part)
+        if known is None or known[1] or name in record.pending:
+            return True
+    return False
 
 
 def _to_settle(prev: tuple[TableRecord, ...], parts: dict[str, Part]) -> tuple[str, ...]:
@@ -262,5 +296,6 @@ class AttachmentHandler(coco.TargetHandler[str, Attached, AttachmentRecord]):
             drops = ()
         built = (same and was_built) or not kind.needs_rows(spec) or desired.has_rows()
         record = AttachmentRecord(fingerprint, kind.data(spec), built)
-        action = AttachmentAction(run, kind, self._name, key, drops, spec)
+        there = bool(prev) and same
+        action = AttachmentAction(run, kind, self._name, key, drops, spec, may_be_there=there)
         return coco.TargetReconcileOutput(action, self._sink, record)

@@ -186,6 +186,7 @@ class TableRecord(MutualTrackingRecord[CompositeTrackingRecord[Main, str, Part]]
         on_undeclare: what becomes of rows in a table that stays.
         pending: columns that shall become NOT NULL once all rows have a value.
         options: of the connector, needed to drop the table.
+        left: columns that are no longer declared, and stay unless the table is ours.
     """
 
     marker: str = ""
@@ -193,6 +194,7 @@ class TableRecord(MutualTrackingRecord[CompositeTrackingRecord[Main, str, Part]]
     on_undeclare: OnUndeclare = "delete_rows"
     pending: tuple[str, ...] = ()
     options: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from cocoindex.connectorkits.tables.model import ExistingColumn, LayoutColumn, Main, Table
@@ -63,10 +63,15 @@ class AddColumn:
 
 @dataclass(frozen=True, slots=True)
 class DropColumn:
-    """Remove a column that is there."""
+    """Remove a column that is there.
+
+    Attributes:
+        options: of the connector.
+    """
 
     table: Table
     name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"drop column {self.name} of {self.table}"
@@ -79,12 +84,14 @@ class ChangeColumn:
     Attributes:
         before: what stands there.
         not_null_later: leave it nullable for now, as in :class:`AddColumn`.
+        options: of the connector.
     """
 
     table: Table
     column: LayoutColumn
     before: ExistingColumn
     not_null_later: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         before = LayoutColumn(self.column.name, self.before.type, self.before.nullable)

@@ -218,7 +218,7 @@ class RowSink:
     async def _write(self, client: Any, run: TableRun, actions: list[RowAction]) -> None:
         dialect = self.dialect
         parts = chunks(
-            sorted(actions, key=_deletes_last),
+            sorted(actions, key=_writes),
             rows=dialect.max_rows,
             bytes=dialect.max_bytes,
             size_of=lambda action: dialect.size_of(action.fields),
@@ -301,9 +301,9 @@ def _counted(part: Sequence[RowAction]) -> str:
     return f"writing {upserts} and deleting {len(part) - upserts} rows"
 
 
-def _deletes_last(action: RowAction) -> bool:
-    """Readers rather see a row twice than not at all."""
-    return action.fields is None
+def _writes(action: RowAction) -> bool:
+    """Deletes come first: what is unique may move from a row that goes to one that comes."""
+    return action.fields is not None
 
 
 @dataclass(frozen=True)
@@ -331,7 +331,18 @@ class AttachmentSink:
                 await action.kind.drop(client, layout, action.key, data)
             if action.spec is None:
                 return
-            if not await action.kind.create(client, layout, action.key, action.spec):
+            if not await self._create(client, action):
                 _log.info("%s table %s: %s waits for rows", self.dialect.name, self.table, action)
 
         await _attempts(self.dialect, client, self.table, str(action), attempt)
+
+    async def _create(self, client: Any, action: AttachmentAction) -> bool:
+        try:
+            return await action.kind.create(client, action.run.layout, action.key, action.spec)
+        except TargetError as error:
+            if not action.may_be_there or error.orig is None:
+                raise
+            if not action.kind.is_done(action.spec, error.orig):
+                raise
+            _log.info("%s; taken for done", error)
+            return True

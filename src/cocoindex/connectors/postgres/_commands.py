@@ -26,6 +26,15 @@ _GONE: Final = (
 )
 """What undoing something that is undone already fails with."""
 
+_THERE: Final = (
+    asyncpg.DuplicateTableError,
+    asyncpg.DuplicateObjectError,
+    asyncpg.DuplicateFunctionError,
+    asyncpg.DuplicateColumnError,
+    asyncpg.DuplicateSchemaError,
+)
+"""What doing something fails with that is done already."""
+
 
 class SqlCommandSpec(NamedTuple):
     """Commands to run.
@@ -49,6 +58,9 @@ class SqlCommandKind(AttachmentKind[SqlCommandSpec]):
 
     def data(self, spec: SqlCommandSpec) -> tuple[str | None, ...]:
         return (spec.teardown, "autocommit" if spec.autocommit else None)
+
+    def is_done(self, spec: SqlCommandSpec, error: BaseException) -> bool:
+        return spec.teardown is None and isinstance(error, _THERE)
 
     async def create(self, client: Any, layout: Layout, key: str, spec: SqlCommandSpec) -> bool:
         try:

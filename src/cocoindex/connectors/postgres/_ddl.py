@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from cocoindex.connectorkits.identifiers import quote
+from cocoindex.connectorkits.identifiers import derived, quote
 from cocoindex.connectorkits.tables import (
     AddColumn,
     ChangeColumn,
@@ -99,8 +99,12 @@ def _definition(column: LayoutColumn, *, not_null_later: bool = False) -> str:
 
 
 async def _drop_table(connection: Any, operation: DropTable) -> None:
-    cascade = " CASCADE" if operation.options.get("cascade") else ""
-    await connection.execute(f"DROP TABLE IF EXISTS {qualified(operation.table)}{cascade}")
+    table = qualified(operation.table)
+    await connection.execute(f"DROP TABLE IF EXISTS {table}{_cascade(operation)}")
+
+
+def _cascade(operation: DropTable | DropColumn | ChangeColumn) -> str:
+    return " CASCADE" if operation.options.get("cascade") else ""
 
 
 async def _add_column(connection: Any, operation: AddColumn) -> None:
@@ -110,7 +114,8 @@ async def _add_column(connection: Any, operation: AddColumn) -> None:
 
 async def _drop_column(connection: Any, operation: DropColumn) -> None:
     await _drop_search_column(connection, operation.table, operation.name)
-    await _alter(connection, operation.table, f"DROP COLUMN IF EXISTS {quote(operation.name)}")
+    dropped = f"DROP COLUMN IF EXISTS {quote(operation.name)}{_cascade(operation)}"
+    await _alter(connection, operation.table, dropped)
 
 
 async def _change_column(connection: Any, operation: ChangeColumn) -> None:
@@ -136,7 +141,8 @@ async def _change_column(connection: Any, operation: ChangeColumn) -> None:
             column.type,
             describe(error),
         )
-        await _alter(connection, operation.table, f"DROP COLUMN IF EXISTS {name}")
+        dropped = f"DROP COLUMN IF EXISTS {name}{_cascade(operation)}"
+        await _alter(connection, operation.table, dropped)
         await _add_column(connection, AddColumn(operation.table, column, not_null_later=True))
 
 
@@ -170,7 +176,7 @@ async def _drop_search_column(connection: Any, table: Table, column: str) -> Non
 
 def search_column(column: str) -> str:
     """Name of the generated column that a full-text index of ``column`` is built on."""
-    return f"{column}__fts"
+    return derived(column, "fts", max_bytes=63)
 
 
 async def _alter(connection: Any, table: Table, change: str) -> None:

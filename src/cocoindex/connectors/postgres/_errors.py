@@ -21,6 +21,8 @@ _TRANSIENT: Final = (
 )
 
 _OF_ROWS: Final = ("21", "22", "23")
+_BLAMES_ROW: Final = (*_OF_ROWS, "44", "54000", "P0001")
+"""Besides: check options of views, limits of the server, RAISE in a trigger."""
 _WITH_DATA: Final = (*_OF_ROWS, "P0", "XX")
 """Classes of errors whose texts quote what was in a row."""
 
@@ -47,7 +49,7 @@ _BROKEN: Final = (
 
 def blames_row(error: BaseException) -> bool:
     """Whether the error is about the values of some row, so that the others may be fine."""
-    return (getattr(error, "sqlstate", None) or "").startswith(_OF_ROWS)
+    return (getattr(error, "sqlstate", None) or "").startswith(_BLAMES_ROW)
 
 
 def is_blocked(error: BaseException) -> bool:
@@ -62,7 +64,8 @@ def describe(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}" if _is_plain(error) else type(error).__name__
     if not state.startswith(_WITH_DATA):
         detail = f" ({error.detail})" if state == "2BP01" and error.detail else ""  # type: ignore[attr-defined]
-        return f"{_message(error)}{detail} [{state}]"
+        advice = "; cascade=True drops them too" if state == "2BP01" else ""
+        return f"{_message(error)}{detail}{advice} [{state}]"
     return f"{_without_data(error)} [{state}]"
 
 

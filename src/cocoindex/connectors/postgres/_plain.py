@@ -128,6 +128,25 @@ def padded_text(clean: Clean, value: Any) -> str:
     return text(clean, value).rstrip(" ")
 
 
+def at_most(size: int, value: str) -> str:
+    """Text of so many characters; the server cuts blanks behind them, and nothing else."""
+    if len(value) <= size:
+        return value
+    if value[size:].strip(" "):
+        raise UsageValueError(f"the text is longer than {size} characters")
+    return value[:size]
+
+
+_NAME_BYTES: Final = 63
+
+
+def short_name(value: str) -> str:
+    """Text of type ``name``, of which the server would keep the beginning only."""
+    if len(value.encode()) > _NAME_BYTES:
+        raise UsageValueError(f"the name is longer than {_NAME_BYTES} bytes")
+    return value
+
+
 _ESCAPE: Final = re.compile(r"\\(?:u0000|.)")
 
 
@@ -211,6 +230,36 @@ def interval(value: Any) -> dt.timedelta:
     if isinstance(value, dt.timedelta):
         return value
     raise _expected("a timedelta", value)
+
+
+def _rounded(step: int, microseconds: int) -> int:
+    """A multiple of ``step``; halves go away from zero, as on the server."""
+    size = (abs(microseconds) + step // 2) // step * step
+    return size if microseconds >= 0 else -size
+
+
+_MICROSECOND: Final = dt.timedelta(microseconds=1)
+_EPOCH: Final = dt.datetime(2000, 1, 1)  # noqa: DTZ001 - takes the zone of what it is compared to
+
+
+def rounded_moment(step: int, value: dt.datetime) -> dt.datetime:
+    """A moment, rounded as the server does: from 2000 on."""
+    epoch = _EPOCH.replace(tzinfo=value.tzinfo)
+    return epoch + _rounded(step, (value - epoch) // _MICROSECOND) * _MICROSECOND
+
+
+def rounded_time(step: int, value: dt.time) -> dt.time:
+    """A time of day."""
+    day = dt.datetime.combine(_EPOCH, value)
+    rounded = day + (_rounded(step, value.microsecond) - value.microsecond) * _MICROSECOND
+    if rounded.day != day.day:
+        raise UsageValueError("the time would be rounded to 24:00, which Python can't read back")
+    return rounded.timetz()
+
+
+def rounded_interval(step: int, value: dt.timedelta) -> dt.timedelta:
+    """A duration."""
+    return value + (_rounded(step, value.microseconds) - value.microseconds) * _MICROSECOND
 
 
 # --- addresses ---------------------------------------------------------------------------------

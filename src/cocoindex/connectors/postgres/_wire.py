@@ -18,7 +18,7 @@ import datetime as dt
 import re
 import struct
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -215,10 +215,10 @@ def wire_for(pg_type: str, clean: Clean = lambda text: text.replace("\0", "")) -
     """
     base = base_type(pg_type)
     if base in _FIXED:
-        return _FIXED[base]
+        return _rounding(_FIXED[base], type_size(pg_type))
     if base in _TEXTS:
         plain, field = _TEXTS[base]
-        return Wire(base, partial(plain, clean), field)
+        return Wire(base, _limited(pg_type, partial(plain, clean)), field)
     if base == "numeric":
         return Wire("text", partial(_plain.numeric, _numeric_step(pg_type)), _text_field, "numeric")
     if base in ("inet", "cidr"):
@@ -226,6 +226,36 @@ def wire_for(pg_type: str, clean: Clean = lambda text: text.replace("\0", "")) -
     if base == "bit varying" or base in _vectors.VECTOR_TYPES:
         return _vector_wire(base, type_size(pg_type))
     return Wire("text", partial(_plain.other, clean), _text_field, base)
+
+
+_ROUND: Final[Mapping[str, Callable[[int, Any], Any]]] = {
+    "time": _plain.rounded_time,
+    "time with time zone": _plain.rounded_time,
+    "timestamp": _plain.rounded_moment,
+    "timestamp with time zone": _plain.rounded_moment,
+    "interval": _plain.rounded_interval,
+}
+
+
+def _rounding(wire: Wire, digits: int | None) -> Wire:
+    """What the server rounds, such as ``time(3)``, is rounded before it becomes a key."""
+    if digits is None or digits >= 6 or wire.stage not in _ROUND:
+        return wire
+    plain, round_to, step = wire.plain, _ROUND[wire.stage], 10 ** (6 - digits)
+    return wire._replace(plain=lambda value: round_to(step, plain(value)))
+
+
+def _limited(pg_type: str, plain: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Text that is not longer than its type, where that has a length."""
+    name = _BLANKS.sub(" ", _PARAMETERS.sub("", pg_type)).strip().lower()
+    size = type_size(pg_type)
+    if name == "name":
+        return lambda value: _plain.short_name(plain(value))
+    if name in ("char", "character"):
+        size = size or 1
+    if size is None or name not in ("char", "character", "bpchar", "varchar", "character varying"):
+        return plain
+    return lambda value: _plain.at_most(size, plain(value))
 
 
 def _vector_wire(base: str, size: int | None) -> Wire:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from cocoindex.connectorkits.identifiers import quote
 from cocoindex.connectorkits.tables import AttachmentKind, Layout
-from cocoindex.connectors.sqlite._ddl import quote_text
+from cocoindex.connectors.sqlite._ddl import full_text_triggers, quote_text
 from cocoindex.connectors.sqlite.connection import ManagedConnection
 from cocoindex.errors import TargetError
 
@@ -148,7 +148,7 @@ def _drop_full_text(connection: Any, table: str, name: str) -> None:
     found = _named(connection, name)
     if found is None or not found.searches(table):
         return
-    for trigger in _triggers(name):
+    for trigger in full_text_triggers(name):
         connection.execute(f"DROP TRIGGER IF EXISTS {quote(trigger)}")
     connection.execute(f"DROP TABLE {quote(name)}")
 
@@ -184,13 +184,6 @@ def _taken(what: str, name: str, table: str, found: _Named) -> TargetError:
         f"{what} {name} is needed for table {table}, but there is a {found.kind}{of} of that name "
         "in the file: choose another by name="
     )
-
-
-_EVENTS = ("insert", "delete", "update")
-
-
-def _triggers(name: str) -> list[str]:
-    return [f"{name}_{event}" for event in _EVENTS]
 
 
 def _full_text_sql(table: str, spec: FullTextSpec) -> list[str]:

@@ -113,14 +113,43 @@ def _rebuild(connection: Any, existing: tables.Existing, changes: Sequence[Colum
     parts = [_column_sql(column) + defaults.get(column.name, "") for column in columns]
     options = [part[1] for part in existing.main or () if not part[0]]
     extras = _saved(connection, name)
+    views = [view for view in _views(connection) if _works(connection, view)]
     connection.execute(_regular_sql(target, [*parts, key], options))
     connection.execute(
         f"INSERT INTO {quote(target)} ({', '.join(quote(c.name) for c in columns)}) "
         f"SELECT {', '.join(values)} FROM {quote(name)}"
     )
     connection.execute(f"DROP TABLE {quote(name)}")
-    connection.execute(f"ALTER TABLE {quote(target)} RENAME TO {quote(name)}")
+    _rename(connection, target, name)
     _restore(connection, extras, {column.name for column in columns}, name)
+    if broken := [view for view in views if not _works(connection, view)]:
+        raise TargetError(
+            f"sqlite table {name}: view {', '.join(broken)} needs a column that would be gone or "
+            "of another type. Drop the view, update, and make it again."
+        )
+
+
+def _rename(connection: Any, before: str, after: str) -> None:
+    """Without a look at views and triggers, whose table is missing just now."""
+    old = connection.execute("PRAGMA legacy_alter_table").fetchall()[0][0]
+    connection.execute("PRAGMA legacy_alter_table=ON")
+    try:
+        connection.execute(f"ALTER TABLE {quote(before)} RENAME TO {quote(after)}")
+    finally:
+        connection.execute(f"PRAGMA legacy_alter_table={old}")
+
+
+def _views(connection: Any) -> list[str]:
+    found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall()
+    return [str(name) for (name,) in found]
+
+
+def _works(connection: Any, view: str) -> bool:
+    try:
+        connection.execute(f"EXPLAIN SELECT * FROM {quote(view)}").fetchall()
+    except Exception:  # noqa: BLE001 - of any driver; only whether there is one counts
+        return False
+    return True
 
 
 def _defaults(connection: Any, name: str) -> dict[str, str]:
@@ -186,13 +215,37 @@ def quote_text(text: str) -> str:
 def _restore(
     connection: Any, extras: Sequence[tuple[str, str, str]], columns: set[str], table: str
 ) -> None:
+    gone = _without_columns(connection, extras, columns)
     for kind, name, sql in extras:
+        if name in gone:
+            continue
         if kind == "fts":
             connection.execute(f"INSERT INTO {quote(name)}({quote(name)}) VALUES ('rebuild')")
         elif kind == "index":
             _if_possible(connection, sql, f"index {name} of {table}", columns)
         else:
             connection.execute(sql)
+
+
+def _without_columns(
+    connection: Any, extras: Sequence[tuple[str, str, str]], columns: set[str]
+) -> set[str]:
+    """Drops full-text tables that search a column that has gone; their names and triggers'."""
+    gone: set[str] = set()
+    known = {column.casefold() for column in columns}
+    for kind, name, _ in extras:
+        if kind != "fts":
+            continue
+        searched = connection.execute(f"PRAGMA table_info({quote(name)})").fetchall()
+        if any(row[1].casefold() not in known for row in searched):
+            connection.execute(f"DROP TABLE {quote(name)}")
+            gone |= {name, *full_text_triggers(name)}
+    return gone
+
+
+def full_text_triggers(name: str) -> list[str]:
+    """The triggers that keep a full-text table in step."""
+    return [f"{name}_{event}" for event in ("insert", "delete", "update")]
 
 
 def _if_possible(connection: Any, sql: str, what: str, columns: set[str]) -> None:

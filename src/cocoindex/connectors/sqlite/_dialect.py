@@ -18,7 +18,7 @@ from cocoindex.connectorkits.threads import BlockingClient
 from cocoindex.connectors.sqlite import _catalog, _ddl, _vec0
 from cocoindex.connectors.sqlite._attachments import FullText, Indexes
 from cocoindex.connectors.sqlite._drivers import BUSY_CODES, ROW_CODES, error_code
-from cocoindex.connectors.sqlite._types import encoder_for, to_real
+from cocoindex.connectors.sqlite._types import check_key_type, encoder_for, to_real
 from cocoindex.connectors.sqlite.connection import ManagedConnection
 
 __all__ = ["DIALECT", "SqliteDialect"]
@@ -83,7 +83,12 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
         return encoder_for(str(column.type), options.naive_tz, warn)
 
     def key_encoder(self, column: Any, name: str, options: RowOptions) -> Encoder:
-        """What is stored, as a stable key: two spellings of one value are one key."""
+        """What is stored, as a stable key: two spellings of one value are one key.
+
+        Raises:
+            ValueError: two keys could be one row.
+        """
+        check_key_type(name, str(column.type))
         encode = self.encoder(column, name, options)
         if encode is None:
             return tables.key_part

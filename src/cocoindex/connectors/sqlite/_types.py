@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
@@ -16,7 +17,7 @@ from cocoindex.connectorkits.vectors import little_endian
 from cocoindex.errors import UsageTypeError, UsageValueError
 from cocoindex.resources.schema import VectorSchema
 
-__all__ = ["JSON", "LEAF_TYPES", "encoder_for", "vector_type", "zero_of"]
+__all__ = ["JSON", "LEAF_TYPES", "check_key_type", "encoder_for", "vector_type", "zero_of"]
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
@@ -171,6 +172,20 @@ def _check_unicode(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise UsageValueError("text is not valid Unicode (lone surrogate)") from None
+
+
+_COLLATION: Final = re.compile(r"\bCOLLATE\s+[\"'`\[]?(\w+)", re.IGNORECASE)
+
+
+def check_key_type(name: str, column_type: str) -> None:
+    """Raises ``ValueError`` for types of which SQLite takes different texts for equal."""
+    collation = _COLLATION.search(column_type)
+    is_equal = collation is not None and collation[1].upper() != "BINARY"
+    if is_equal or column_type.upper().partition("(")[0].strip() in ("NUMERIC", "DECIMAL"):
+        raise UsageValueError(
+            f"SQLite column {name!r} of type {column_type} can't be part of a primary key, because "
+            "different values are equal in it: make it TEXT, and bring values into one form"
+        )
 
 
 def zero_of(column_type: str) -> str:
