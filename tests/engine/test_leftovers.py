@@ -226,3 +226,66 @@ async def test_a_mapping_refused_by_mount_each_deletes_nothing_even_if_that_is_c
     await bench.run(lambda: main([("a", "a")]))
     await bench.run(lambda: main({"a": "a"}))
     assert set(table.rows) == {"a"}
+
+
+async def test_a_state_function_sees_the_same_path_however_it_was_asked(bench):
+    seen = []
+
+    class Placed:
+        def __coco_memo_key__(self):
+            return "placed"
+
+        def __coco_memo_state__(self, prev):
+            seen.append(str(coco.get_component_context()))
+            return coco.MemoStateOutcome(state=1, memo_valid=prev == 1)
+
+    @coco.fn(memo=True)
+    async def leaf(_placed):
+        pass
+
+    async def main():
+        await coco.mount_each(sub("a"), leaf, [("k", Placed())])
+        await coco.mount(sub("b"), leaf, Placed())
+
+    await bench.run(main)
+    first = sorted(seen)
+    seen.clear()
+    await bench.run(main)
+    assert sorted(seen) == first == ['/"a"/"k"', '/"b"']
+
+
+async def test_a_deletion_that_is_answered_with_a_record_leaves_no_owner_behind(bench):
+    async def apply(_context, _actions):
+        pass
+
+    class Handler:
+        sink = coco.TargetActionSink.from_async_fn(apply)
+
+        def reconcile(self, key, desired, _prev, _missing, /):
+            record = "gone" if coco.is_non_existence(desired) else "there"
+            return coco.TargetReconcileOutput((key, desired), self.sink, record)
+
+    provider = coco.register_root_target_states_provider("leftovers/answers", Handler())
+
+    async def leaf():
+        coco.declare_target_state(provider.target_state("x", 1))
+
+    await bench.run(lambda: coco.mount(sub("a"), leaf))
+    await bench.run(lambda: None)
+    assert await bench.owners() == {}
+
+
+@pytest.mark.parametrize("kind", ["mount", "use_mount"])
+async def test_a_memo_whose_result_cannot_be_read_is_not_reused(bench, ran, kind):
+    def leaf(returns):
+        async def leaf():
+            ran(returns.__name__)
+            return returns()
+
+        leaf.__annotations__["return"] = returns
+        return coco.fn(memo=True, version=1)(leaf)
+
+    for returns in (list, int, int):
+        function = leaf(returns)
+        await bench.run(lambda function=function: getattr(coco, kind)(sub("a"), function))
+    assert ran.take() == ["list", "int"]

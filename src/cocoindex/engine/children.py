@@ -122,7 +122,7 @@ def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
     finally:
         leave(token)
         memo.asked_context = scope.frame.take_context()
-    if found is not Probe.HIT:
+    if found is not Probe.HIT or not memo.is_readable():
         return False
     note_hit(run, scope.stats, memo)
     if parent.collects_deps:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
+from cocoindex.core.serde import serialize
 from cocoindex.engine import rows
 from cocoindex.engine.dependencies import (
     StateAnswers,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from cocoindex.engine.tree import Place
 
 _logger = logging.getLogger("cocoindex.engine")
+
+_NOTHING = serialize(None)
 
 
 class Probe(Enum):
@@ -190,14 +194,24 @@ class ComponentMemo:
         return self.function.decode_result(self._row.value)
 
     def is_readable(self) -> bool:
+        """Whether the stored return value can be read; if not, the component has to run."""
+        if self._row is not None and self._row.value == _NOTHING:
+            return True
         try:
             self.result()
         except DeserializationError as error:
             _logger.warning(
                 "the stored result of %s can't be read any more; it runs again: %s", self, error
             )
+            self.found = Probe.MISS
             return False
         return True
+
+    def close(self) -> None:
+        """Let go of state functions that nobody has come to wait for."""
+        for outcome in self._outcomes or ():
+            if inspect.iscoroutine(outcome):
+                outcome.close()
 
     def drop(self) -> None:
         """Forget the stored memo before the body starts."""

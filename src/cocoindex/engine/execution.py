@@ -219,6 +219,8 @@ class Execution:
 
     def dispose(self) -> None:
         """Let go of everything at the end, so that nothing waits for the cycle collector."""
+        if self.memo is not None:
+            self.memo.close()
         self.args, self.kwargs = (), {}
         self.declarations = {}
         self.memo = self.memos = self.user_state = self.task = None

@@ -210,6 +210,7 @@ class _Each:
         place = tree.claim_in(self._level, keys, parent.__str__)
         memo, args = None, (value, *self._args)
         if self._function.memo:
+            self._probing.subpath = keys
             memo = ComponentMemo(parent.run, place, self._function, args, self._kwargs)
             if reuse_now(self._probing, memo):
                 return None

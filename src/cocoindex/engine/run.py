@@ -162,6 +162,7 @@ class Run:
         self.withheld = []
         self.failures = []
         self.failure_count = 0
+        self.robbed = set()
 
     def _decision(self, component_id: int) -> Decided | None:
         if component_id >= len(self._decided) or not self._decided[component_id]:

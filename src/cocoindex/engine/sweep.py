@@ -220,6 +220,8 @@ class Deletion:
             batch = [] if submission.has_actions else submission.unwritten_rows()
             batch += settle(submission)
             batch += record_rows(run, self.id, submission.entry)
+            # A handler may answer a deletion with a record; nobody is left to keep it.
+            batch += [(rows.owner_key(path), None) for path in submission.entry.settled_paths()]
             run.app.section.write(batch + also)
 
         await carry_out(run, submission, commit, where=self)
@@ -260,7 +262,7 @@ def _bury_children(run: Run, component_id: int, node: Node) -> WritableBatch:
 
 
 def _remove_empty_directories(run: Run, node_id: int) -> None:
-    """Remove dead directories above a deleted component, as far as they are empty now."""
+    """Remove dead directories above a deleted component, as far as nothing is left in them."""
     section = run.app.section
     while True:
         raw = section.get(rows.node_key(node_id))
@@ -271,11 +273,10 @@ def _remove_empty_directories(run: Run, node_id: int) -> None:
         place = section.get(place_key)
         if place is None or rows.decode_node(place).kind != NodeKind.DEAD_DIRECTORY:
             return
-        if section.scan(rows.existence_prefix(node_id), limit=1):
+        below = hollow_rows(section, node_id)
+        if below is None:
             return
-        if section.get(rows.tracking_key(node_id)) is not None:
-            return  # it was a component once, and deleting its records has failed
-        section.write([(place_key, None), (rows.node_key(node_id), None)])
+        section.write([(place_key, None), (rows.node_key(node_id), None), *below])
         node_id = parent_id
 
 

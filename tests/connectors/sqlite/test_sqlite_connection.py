@@ -193,3 +193,22 @@ async def test_a_cancelled_task_is_rolled_back_and_leaves_the_connection_usable(
         with connection.transaction() as db:
             assert db.execute("SELECT count(*) FROM t").fetchall() == [(0,)]
             db.execute("INSERT INTO t VALUES (2)")
+
+
+async def test_a_task_cancelled_at_any_point_leaves_no_transaction_open(tmp_path, driver):
+    with sqlite.managed_connection(tmp_path / "db", driver=driver, synchronous="off") as connection:
+
+        async def use():
+            async with connection.transaction_of_task() as tx:
+                await tx.call(lambda db: db.execute("CREATE TABLE IF NOT EXISTS t (a)"))
+
+        for attempt in range(60):
+            task = asyncio.create_task(use())
+            for _ in range(attempt % 8):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert not connection._connection.in_transaction
+        await use()
+        with connection.readonly() as db:
+            assert db.execute("SELECT count(*) FROM t").fetchall() == [(0,)]

@@ -33,7 +33,7 @@ class Options(NamedTuple):
 
 @click.command("update")
 @click.argument("app_target", callback=as_app_target)
-@click.option("-L", "--live", is_flag=True, help="Keep watching for changes once up to date.")
+@click.option("-L", "--live", is_flag=True, hidden=True)  # shown when there is live mode
 @click.option("--full-reprocess", is_flag=True, help="Reuse nothing: run every function again.")
 @click.option("--reset", is_flag=True, help="Drop the app and its target states first.")
 @click.option("-f", "--force", is_flag=True, help="Ask no questions.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from cocoindex.connectorkits.tables.actions import TableAction, TableRun
@@ -41,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 AnyDialect = Dialect[Any, Any]
 
-Left = Literal["dropped", "absent", "not ours"]
+Left = Literal["dropped", "absent", "not ours", "replaced"]
 
 
 # --- Previews ------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ async def bring_up(dialect: AnyDialect, tx: Any, action: TableAction) -> None:
         await dialect.apply(tx, None, [_create(run), SetMarker(run.table, spec.marker)])
         spec.seen_ours.add(spec.marker)
         return
-    ours = existing.marker == spec.marker
+    ours = existing.marker == spec.marker and _is_the_marked_one(dialect, existing, run.prev)
     if not ours and spec.if_exists == "error" and action.decision.main in ("insert", "upsert"):
         raise TargetError(
             f"{dialect.name} table {run.table} already exists and was not made by this app "
@@ -130,6 +131,26 @@ async def bring_up(dialect: AnyDialect, tx: Any, action: TableAction) -> None:
     else:
         await _alter(dialect, tx, action, existing, ours)
     (spec.seen_ours.add if ours else spec.seen_ours.discard)(spec.marker)
+
+
+def _is_the_marked_one(
+    dialect: AnyDialect, existing: Existing, prev: tuple[TableRecord, ...]
+) -> bool:
+    """Whether it can be the table that was marked, as far as records tell."""
+    if not dialect.marks_names or not prev:
+        return True
+    return any(_is_as_recorded(dialect, existing, record) for record in prev)
+
+
+def _is_as_recorded(dialect: AnyDialect, existing: Existing, record: TableRecord) -> bool:
+    signature = record.tracking_record
+    key = [column.name.casefold() for column in dialect.key_columns(signature.main)]
+    columns = {
+        part.removeprefix(COLUMN).casefold() for part in signature.sub if part.startswith(COLUMN)
+    }
+    # Tables of some kinds have a key that the catalog does not tell.
+    same_key = not existing.key or [name.casefold() for name in existing.key] == key
+    return same_key and columns <= {name.casefold() for name in existing.columns}
 
 
 def _changed_by_others(dialect: AnyDialect, run: TableRun, what: str) -> TargetError:
@@ -177,7 +198,12 @@ async def _alter(
     if action.decision.main is None:
         operations = [op for op in operations if _concerns(op, action.decision.parts)]
     if not ours:
-        operations = [op for op in operations if isinstance(op, AddColumn)]
+        # As nullable: their rows have no value in it, and a table must not be rebuilt for that.
+        operations = [
+            replace(op, not_null_later=not op.column.nullable)
+            for op in operations
+            if isinstance(op, AddColumn)
+        ]
         if differences:
             raise _does_not_fit(dialect, run, differences, existing.marker)
     for name in _leaving_columns(action, existing):
@@ -316,11 +342,16 @@ async def verify(dialect: AnyDialect, tx: Any, run: TableRun) -> None:
 
 
 async def leave(dialect: AnyDialect, tx: Any, run: TableRun) -> Left:
-    """Drop an undeclared table if it carries our marker."""
+    """Drop an undeclared table if it carries our marker.
+
+    ``"replaced"``: somebody has dropped ours and made another of its name, with rows of theirs.
+    """
     existing = await dialect.inspect(tx, run.table)
     if existing is None:
         return "absent"
     if existing.marker not in run.markers:
         return "not ours"
+    if not _is_the_marked_one(dialect, existing, run.prev):
+        return "replaced"
     await dialect.apply(tx, existing, [DropTable(run.table, _options(run.prev))])
     return "dropped"

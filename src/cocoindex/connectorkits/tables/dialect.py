@@ -59,6 +59,9 @@ class Dialect(ABC, Generic[ClientT, TxT]):
     adds_not_null: ClassVar[Literal["later", "at once"]] = "later"
     """Whether a NOT NULL column can be added to a filled table at once, because ``apply`` gives
     existing rows a value."""
+    marks_names: ClassVar[bool] = False
+    """Whether a marker is kept by the table's name, so that it outlives a table that others drop
+    and is taken for that of a table of the same name."""
     attachments: ClassVar[Mapping[str, AttachmentKind[Any]]] = {}
     """What can be attached to a table, by type of attachment."""
 

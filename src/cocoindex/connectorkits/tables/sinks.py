@@ -125,7 +125,15 @@ class TableSink:
         await _attempts(self.dialect, client, self.table, str(action), attempt)
 
     async def _leave(self, client: Any, run: TableRun) -> None:
-        if await _leave(self.dialect, client, run) == "not ours":
+        outcome = await _leave(self.dialect, client, run)
+        if outcome == "replaced":
+            _log.warning(
+                "%s table %s stays, with all its rows: it is not the one that this app made, which "
+                "somebody has dropped.",
+                self.dialect.name,
+                self.table,
+            )
+        if outcome == "not ours":
             _log.warning(
                 "%s table %s stays: it was not made by this app. What the app wrote into it %s.",
                 self.dialect.name,
@@ -149,6 +157,8 @@ async def _is_usable(dialect: AnyDialect, client: Any, run: TableRun) -> bool:
     """
     if run.may_be_dropped:
         return await run.leave(lambda: _leave_if_possible(dialect, client, run)) != "gone"
+    if run.spec is None:
+        return await run.check(lambda: _is_there(dialect, client, run))
     if run.needs_check:
 
         async def attempt(stage: _Stage) -> None:
@@ -157,6 +167,19 @@ async def _is_usable(dialect: AnyDialect, client: Any, run: TableRun) -> bool:
 
         await run.check(lambda: _attempts(dialect, client, run.table, "looking at it", attempt))
     return True
+
+
+async def _is_there(dialect: AnyDialect, client: Any, run: TableRun) -> bool:
+    """Whether a table that its user manages, and that was undeclared, still exists."""
+
+    async def attempt(stage: _Stage) -> bool:
+        async with stage.transaction() as tx:
+            return await dialect.inspect(tx, run.table) is not None
+
+    is_there = await _attempts(dialect, client, run.table, "looking at it", attempt)
+    if not is_there:
+        _log.info("%s table %s is gone, and its rows with it", dialect.name, run.table)
+    return is_there
 
 
 async def _leave_if_possible(

@@ -131,7 +131,9 @@ class _IndexKind(AttachmentKind[Any]):
         name = index_name(layout.table.name, self.kind, key)
         async with client.acquire() as connection:
             in_schema = await _in_schema(connection, layout, name)
-            await connection.execute(f"DROP INDEX IF EXISTS {in_schema}")
+            found = await connection.fetchrow(_INDEX, in_schema, qualified(layout.table))
+            if found is not None and found["is_ours"]:  # else the name is somebody else's
+                await connection.execute(f"DROP INDEX IF EXISTS {in_schema}")
 
     @abstractmethod
     async def _definition(self, connection: Any, layout: Layout, spec: Any) -> str | None:

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cocoindex.connectorkits.identifiers import quote
 from cocoindex.connectorkits.tables import AttachmentKind, Layout
 from cocoindex.connectors.sqlite._ddl import quote_text
 from cocoindex.connectors.sqlite.connection import ManagedConnection
+from cocoindex.errors import TargetError
 
 __all__ = ["FullText", "FullTextSpec", "IndexSpec", "Indexes"]
 
@@ -40,22 +42,26 @@ class Indexes(AttachmentKind[IndexSpec]):
     async def create(
         self, client: ManagedConnection, layout: Layout, _key: str, spec: IndexSpec
     ) -> bool:
-        """``CREATE INDEX IF NOT EXISTS``."""
+        """``CREATE INDEX IF NOT EXISTS``.
+
+        Raises:
+            TargetError: something else has that name, which is one of the whole file.
+        """
         columns = ", ".join(map(quote, spec.columns))
         unique = "UNIQUE " if spec.unique else ""
         where = f" WHERE {spec.where}" if spec.where else ""
-        await _run(
-            client,
+        statement = (
             f"CREATE {unique}INDEX IF NOT EXISTS {quote(spec.name)} "
-            f"ON {quote(layout.table.name)} ({columns}){where}",
+            f"ON {quote(layout.table.name)} ({columns}){where}"
         )
+        await _run(client, _create_index, layout.table.name, spec.name, statement)
         return True
 
     async def drop(
-        self, client: ManagedConnection, _layout: Layout, _key: str, data: tuple[str | None, ...]
+        self, client: ManagedConnection, layout: Layout, _key: str, data: tuple[str | None, ...]
     ) -> None:
-        """``DROP INDEX IF EXISTS``."""
-        await _run(client, f"DROP INDEX IF EXISTS {quote(data[0] or '')}")
+        """``DROP INDEX``, if it is one of this table."""
+        await _run(client, _drop_index, layout.table.name, data[0] or "")
 
     def describe(self, key: str, spec: IndexSpec | None) -> str:
         """With its columns."""
@@ -81,6 +87,8 @@ class FullTextSpec(NamedTuple):
 class FullText(AttachmentKind[FullTextSpec]):
     """FTS5 tables that read from the rows' table and are kept in step by triggers."""
 
+    outlives_table = True
+
     def data(self, spec: FullTextSpec) -> tuple[str | None, ...]:
         """The FTS5 table's name."""
         return (spec.name,)
@@ -88,20 +96,19 @@ class FullText(AttachmentKind[FullTextSpec]):
     async def create(
         self, client: ManagedConnection, layout: Layout, _key: str, spec: FullTextSpec
     ) -> bool:
-        """The FTS5 table, its triggers, and an index of the rows there are."""
-        await _run(client, *_full_text_sql(layout.table.name, spec))
+        """The FTS5 table, its triggers, and an index of the rows there are.
+
+        Raises:
+            TargetError: something else has the name of the FTS5 table.
+        """
+        await _run(client, _create_full_text, layout.table.name, spec)
         return True
 
     async def drop(
-        self, client: ManagedConnection, _layout: Layout, _key: str, data: tuple[str | None, ...]
+        self, client: ManagedConnection, layout: Layout, _key: str, data: tuple[str | None, ...]
     ) -> None:
-        """Triggers and table."""
-        name = data[0] or ""
-        await _run(
-            client,
-            *(f"DROP TRIGGER IF EXISTS {quote(f'{name}_{event}')}" for event in _EVENTS),
-            f"DROP TABLE IF EXISTS {quote(name)}",
-        )
+        """Triggers and table, if it is one that reads from this table."""
+        await _run(client, _drop_full_text, layout.table.name, data[0] or "")
 
     def describe(self, key: str, spec: FullTextSpec | None) -> str:
         """With its columns."""
@@ -110,7 +117,80 @@ class FullText(AttachmentKind[FullTextSpec]):
         return f"create full-text index {spec.name} ({', '.join(spec.columns)})"
 
 
+# --- Statements ----------------------------------------------------------------------------
+
+
+def _create_index(connection: Any, table: str, name: str, statement: str) -> None:
+    found = _named(connection, name)
+    if found is not None and not found.is_index_of(table):
+        raise _taken("index", name, table, found)
+    connection.execute(statement)
+
+
+def _drop_index(connection: Any, table: str, name: str) -> None:
+    found = _named(connection, name)
+    if found is not None and found.is_index_of(table):
+        connection.execute(f"DROP INDEX {quote(name)}")
+
+
+def _create_full_text(connection: Any, table: str, spec: FullTextSpec) -> None:
+    found = _named(connection, spec.name)
+    if found is not None and not found.searches(table):
+        raise _taken("full-text table", spec.name, table, found)
+    making, *rest = _full_text_sql(table, spec)
+    if found is not None and not making.endswith(found.sql.partition(" USING ")[2]):
+        _drop_full_text(connection, table, spec.name)
+    for statement in (making, *rest):
+        connection.execute(statement)
+
+
+def _drop_full_text(connection: Any, table: str, name: str) -> None:
+    found = _named(connection, name)
+    if found is None or not found.searches(table):
+        return
+    for trigger in _triggers(name):
+        connection.execute(f"DROP TRIGGER IF EXISTS {quote(trigger)}")
+    connection.execute(f"DROP TABLE {quote(name)}")
+
+
+class _Named(NamedTuple):
+    """What has a name in the file."""
+
+    kind: str
+    table: str
+    sql: str
+
+    def is_index_of(self, table: str) -> bool:
+        return self.kind == "index" and self.table.casefold() == table.casefold()
+
+    def searches(self, table: str) -> bool:
+        """Whether it is a full-text table that reads from ``table``."""
+        sql = self.sql.casefold()
+        return "using fts5" in sql and f"content={quote_text(table)}".casefold() in sql
+
+
+def _named(connection: Any, name: str) -> _Named | None:
+    found = connection.execute(
+        "SELECT type, tbl_name, coalesce(sql, '') FROM sqlite_schema "
+        "WHERE type <> 'trigger' AND name = ? COLLATE NOCASE",
+        (name,),
+    ).fetchall()
+    return _Named(*found[0]) if found else None
+
+
+def _taken(what: str, name: str, table: str, found: _Named) -> TargetError:
+    of = f" of {found.table}" if found.kind == "index" else ""
+    return TargetError(
+        f"{what} {name} is needed for table {table}, but there is a {found.kind}{of} of that name "
+        "in the file: choose another by name="
+    )
+
+
 _EVENTS = ("insert", "delete", "update")
+
+
+def _triggers(name: str) -> list[str]:
+    return [f"{name}_{event}" for event in _EVENTS]
 
 
 def _full_text_sql(table: str, spec: FullTextSpec) -> list[str]:
@@ -137,10 +217,6 @@ def _full_text_sql(table: str, spec: FullTextSpec) -> list[str]:
     ]
 
 
-async def _run(client: ManagedConnection, *statements: str) -> None:
-    def execute(connection: Any) -> None:
-        for statement in statements:
-            connection.execute(statement)
-
+async def _run(client: ManagedConnection, do: Callable[..., None], *args: object) -> None:
     async with client.transaction_of_task() as tx:
-        await tx.call(execute)
+        await tx.call(do, *args)

@@ -44,7 +44,10 @@ def apply(
                 changes.append(operation)
     if changes:
         assert existing is not None
-        if not all(map(_is_simple, changes)) or not _in_place(connection, changes):
+        if existing.marker is None:  # not ours: it would lose its constraints
+            for change in changes:
+                connection.execute(_in_place_sql(change))
+        elif not all(map(_is_simple, changes)) or not _in_place(connection, changes):
             _rebuild(connection, existing, changes)
 
 
@@ -72,8 +75,17 @@ def _column_sql(column: tables.LayoutColumn) -> str:
 
 def _is_simple(change: ColumnChange) -> bool:
     return isinstance(change, tables.DropColumn) or (
-        isinstance(change, tables.AddColumn) and change.column.nullable
+        isinstance(change, tables.AddColumn)
+        and (change.column.nullable or change.not_null_later)
     )
+
+
+def _in_place_sql(change: ColumnChange) -> str:
+    table = quote(change.table.name)
+    if isinstance(change, tables.DropColumn):
+        return f"ALTER TABLE {table} DROP COLUMN {quote(change.name)}"
+    column = change.column._replace(nullable=change.column.nullable or change.not_null_later)
+    return f"ALTER TABLE {table} ADD COLUMN {_column_sql(column)}"
 
 
 def _in_place(connection: Any, changes: Sequence[ColumnChange]) -> bool:
@@ -81,11 +93,7 @@ def _in_place(connection: Any, changes: Sequence[ColumnChange]) -> bool:
     connection.execute("SAVEPOINT in_place")
     try:
         for change in changes:
-            table = quote(change.table.name)
-            if isinstance(change, tables.DropColumn):
-                connection.execute(f"ALTER TABLE {table} DROP COLUMN {quote(change.name)}")
-            else:
-                connection.execute(f"ALTER TABLE {table} ADD COLUMN {_column_sql(change.column)}")
+            connection.execute(_in_place_sql(change))
     except Exception:  # noqa: BLE001 - of any driver; what really is wrong fails the rebuild too
         connection.execute("ROLLBACK TO in_place")
         return False

@@ -36,6 +36,7 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
     title = "SQLite"
     max_rows = 10_000
     adds_not_null = "at once"
+    marks_names = True
     attachments = {"index": Indexes(), "fts_index": FullText()}  # noqa: RUF012 - a table
 
     def client_type(self) -> type[ManagedConnection]:

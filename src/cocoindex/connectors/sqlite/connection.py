@@ -159,8 +159,8 @@ class ManagedConnection:
         """
         with self._lock.write():
             connection = self._usable()
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -191,8 +191,8 @@ class ManagedConnection:
         async with self._lock.write():
             self._usable()
             worker = self._worker
-            await worker.call(_begin)
             try:
+                await worker.call(_begin)  # a cancelled call may have been carried out
                 yield worker
                 await worker.call(_commit)
             except BaseException:
