@@ -22,15 +22,18 @@ tag    key                             value
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from functools import lru_cache
 from struct import Struct as Packing
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from cocoindex.core.keys import StableKey, decode_path, encode_key, key_segment
 from cocoindex.errors import StoreFormatError
+
+R = TypeVar("R")
 
 _ID: Final = Packing(">Q")
 pack_id = _ID.pack
@@ -201,27 +204,20 @@ decode_component_memo = msgspec.msgpack.Decoder(ComponentMemoRow).decode
 
 
 def decode_tracking(value: bytes) -> TrackingRow:
-    """Decode a tracking row.
-
-    Raises:
-        StoreFormatError: the row is damaged.
-    """
-    try:
-        return _decode_tracking(value)
-    except ValueError as error:
-        raise StoreFormatError(f"a tracking row is damaged: {error}. {DAMAGED}") from error
+    """Decode a tracking row; raises ``StoreFormatError`` if it is damaged."""
+    return _decoded("tracking row", _decode_tracking, value)
 
 
 def decode_tombstone(value: bytes) -> TombstoneRow:
-    """Decode a tombstone row.
+    """Decode a tombstone row; raises ``StoreFormatError`` if it is damaged."""
+    return _decoded("tombstone row", _decode_tombstone, value)
 
-    Raises:
-        StoreFormatError: the row is damaged.
-    """
+
+def _decoded(what: str, decode: Callable[[bytes], R], value: bytes) -> R:
     try:
-        return _decode_tombstone(value)
+        return decode(value)
     except ValueError as error:
-        raise StoreFormatError(f"a tombstone row is damaged: {error}. {DAMAGED}") from error
+        raise StoreFormatError(f"a {what} is damaged: {error}. {DAMAGED}") from error
 
 
 def existence_key(parent_id: int, key: bytes) -> bytes:

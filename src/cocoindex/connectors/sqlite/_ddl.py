@@ -75,8 +75,7 @@ def _column_sql(column: tables.LayoutColumn) -> str:
 
 def _is_simple(change: ColumnChange) -> bool:
     return isinstance(change, tables.DropColumn) or (
-        isinstance(change, tables.AddColumn)
-        and (change.column.nullable or change.not_null_later)
+        isinstance(change, tables.AddColumn) and (change.column.nullable or change.not_null_later)
     )
 
 
