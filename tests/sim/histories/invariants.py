@@ -66,6 +66,15 @@ class Stored:
                 found[node_id] = above + path_text((decode_key(key),))
         return found
 
+    def living(self) -> set[int]:
+        """Nodes that stand, like all those above them."""
+        nodes, found = self.nodes(), {rows.ROOT_PARENT_ID}
+        for node_id in sorted(nodes):
+            parent, _, node = nodes[node_id]
+            if parent in found and node.is_live:
+                found.add(node_id)
+        return found
+
     def states(self) -> dict[tuple[str, str], str]:
         """User states, by path of their component and key."""
         table = self.table("U")
@@ -78,10 +87,12 @@ class Stored:
         }
 
     def holders(self) -> dict[Path, str]:
-        """Which component tracks each row below the root, by its path."""
+        """Which component tracks each row below the root, by its path; without those that an
+        interrupted deletion has reached."""
         paths, found = self.paths(), dict[Path, str]()
+        living = self.living()
         for component, row in self.tracking():
-            for group in row.groups:
+            for group in row.groups if component in living else ():
                 if rows.target_path_of(group.path) == ROWS_PATH:
                     for item in group.items:
                         found["rows", str(decode_key(item.key))] = paths.get(component, "?")

@@ -518,7 +518,7 @@ FOUND_BY = {
     "lossy_ignored": 17,
     "container_of_container": 231,
     "leftovers_forgotten": 24,
-    "no_second_pass": 709,
+    "no_second_pass": 2789,
     "tombstones_lost": 0,
     "remounted_deleted": 10,
     "delete_without_sinks": 1,
