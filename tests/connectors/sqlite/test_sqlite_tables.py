@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import threading
 from contextlib import closing
@@ -409,3 +410,17 @@ async def test_a_connection_of_another_kind_is_refused(database):
         with pytest.raises(TypeError, match=r"'tests/sqlite/db' should hold ManagedConnection"):
             await app.update()
     environment.close()
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+async def test_a_mount_that_nobody_awaits_fails_and_drops_nothing(database):
+    await database.update(Program(database.key, [Row(1, "a")]))
+
+    async def forgetful():
+        schema = await sqlite.TableSchema.from_class(Row, ["id"])
+        sqlite.mount_table_target(database.key, "t", schema)
+
+    with pytest.raises(RuntimeError, match="without awaiting it"):
+        await database.update(forgetful)
+    gc.collect()  # while the warning is expected
+    assert database.query("SELECT * FROM t") == [(1, "a")]

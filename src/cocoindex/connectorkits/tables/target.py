@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, ClassVar, Final, Generic, Self, TypedDict, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
@@ -166,9 +166,15 @@ class TableTarget(coco.ResolvesTo["TableTarget[RowT, Any]"], Generic[RowT, coco.
         return cls(coco.declare_target_state_with_child(state), state.value)
 
     @classmethod
-    async def mounted(cls, state: coco.TargetState[RowHandler]) -> Self:
-        """Mount ``state``; rows can be declared at once."""
-        return cls(await coco.mount_target(state), state.value)
+    def mounted(cls, state: coco.TargetState[RowHandler]) -> Coroutine[Any, Any, Self]:
+        """Mount ``state``; once that is awaited, rows can be declared."""
+        # Mounted here: the component notices a mount that it has forgotten to await. Else the
+        # table would go, as if nobody declared it any more.
+        return cls._mounted(coco.mount_target(state), state.value)
+
+    @classmethod
+    async def _mounted(cls, mount: Awaitable[Any], spec: Any) -> Self:
+        return cls(await mount, spec)
 
     def declare_row(self, *, row: RowT) -> None:
         """Declare one row: a dict, or an object with an attribute per column.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack, cast, get_args
 
 import cocoindex as coco
@@ -270,7 +270,7 @@ def declare_table_target(
     )
 
 
-async def mount_table_target(
+def mount_table_target(
     db: coco.ContextKey[asyncpg.Pool[Any]],
     table_name: str,
     table_schema: TableSchema[RowT],
@@ -278,9 +278,9 @@ async def mount_table_target(
     pg_schema_name: str | None = None,
     managed_by: ManagedBy | Literal["system", "user"] = ManagedBy.SYSTEM,
     **options: Unpack[Options],
-) -> TableTarget[RowT, coco.ResolvedS]:
-    """As :func:`table_target`, mounted and ready to declare rows in."""
-    return await TableTarget.mounted(
+) -> Coroutine[Any, Any, TableTarget[RowT, coco.ResolvedS]]:
+    """As :func:`table_target`, mounted and ready to declare rows in, once it is awaited."""
+    return TableTarget.mounted(
         table_target(
             db,
             table_name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import asdict
 from typing import Any, Final, Generic, NamedTuple, TypeVar, Unpack
 
@@ -182,16 +182,16 @@ def declare_table_target(
     )
 
 
-async def mount_table_target(
+def mount_table_target(
     db: coco.ContextKey[ManagedConnection],
     table_name: str,
     table_schema: TableSchema[RowT],
     *,
     virtual_table_def: Vec0TableDef | None = None,
     **options: Unpack[SqliteOptions],
-) -> TableTarget[RowT, coco.ResolvedS]:
-    """As :func:`table_target`, mounted and ready to declare rows in."""
-    return await TableTarget.mounted(
+) -> Coroutine[Any, Any, TableTarget[RowT, coco.ResolvedS]]:
+    """As :func:`table_target`, mounted and ready to declare rows in, once it is awaited."""
+    return TableTarget.mounted(
         table_target(db, table_name, table_schema, virtual_table_def=virtual_table_def, **options)
     )
 
