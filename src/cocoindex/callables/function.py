@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import inspect
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from functools import partial
@@ -19,7 +18,7 @@ from cocoindex.engine.function import (
     CallKey,
     LogicTracking,
 )
-from cocoindex.engine.workers import worker_pool
+from cocoindex.engine.workers import on_worker
 from cocoindex.errors import UsageTypeError, UsageValueError
 
 __all__ = ["BoundFunction", "DecoratedFunction", "Options"]
@@ -162,8 +161,7 @@ class DecoratedFunction:
             return _immediate(self.raw, args, kwargs)
         # Not the default executor of the loop: what bodies and state functions send there must
         # not queue behind bodies that wait for them.
-        call = partial(self.raw, *args, **kwargs)
-        return worker_pool().submit(contextvars.copy_context(), call)
+        return on_worker(partial(self.raw, *args, **kwargs))
 
     def _invoke_in_runner(
         self, instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]

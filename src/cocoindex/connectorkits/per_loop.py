@@ -54,7 +54,7 @@ class ClientCache(Generic[C]):
         self._clients[loop] = future
         try:
             client = await self._open()
-        except BaseException as error:
+        except BaseException as error:  # raised again: whoever waits for the client must hear of it
             del self._clients[loop]
             if isinstance(error, Exception):
                 future.set_exception(error)

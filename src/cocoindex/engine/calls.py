@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 from collections.abc import Mapping
 from functools import cached_property
@@ -28,7 +27,7 @@ from cocoindex.engine.frames import Frame
 from cocoindex.engine.function_memos import MemoEntry
 from cocoindex.engine.loops import running_loop
 from cocoindex.engine.scope import ComponentContext, current_or_none, enter, leave
-from cocoindex.engine.workers import worker_pool
+from cocoindex.engine.workers import on_worker
 from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
@@ -255,7 +254,7 @@ async def _run_on_thread(call: _MemoCall, loop: asyncio.AbstractEventLoop) -> Me
     token = enter(call.inner())
     try:
         call.frame.has_ended = False
-        value = await worker_pool().submit(contextvars.copy_context(), body.run)
+        value = await on_worker(body.run)
         if body.other is not None:
             await asyncio.wrap_future(body.other.waiter())
         if not body.has_run:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
 from cocoindex.engine.component_memo import ComponentMemo, Probe
-from cocoindex.engine.exception_handlers import ExceptionContext, route
+from cocoindex.engine.exception_handlers import route_in_run
 from cocoindex.engine.lifecycle import Ready, build, note_hit
 from cocoindex.engine.scope import ComponentContext, enter, leave
 from cocoindex.engine.stats import Counter
@@ -73,7 +73,7 @@ async def _begin(child: Execution) -> None:
     if not limiter.try_acquire():
         try:
             await limiter.acquire()
-        except BaseException:
+        except BaseException:  # raised again: cancelled while it waited, it must not stay counted
             _end(child, None)  # claimed, but never run
             raise
     child.has_permit = True
@@ -169,20 +169,7 @@ async def _report_stray_cancellation(
 
 
 async def _report(child: Execution, error: BaseException) -> BaseException | None:
-    context = ExceptionContext(
-        env_name=child.run.env_name,
-        stable_path=str(child),
-        processor_name=child.name,
-        mount_kind=child.mount_kind,
-        parent_stable_path=None if child.parent is None else str(child.parent),
-    )
-    try:
-        return await route(child.handlers, error, context)
-    except asyncio.CancelledError:
-        return None
-    except (KeyboardInterrupt, SystemExit) as interrupt:
-        child.run.cancel(interrupt)
-        return None
+    return await route_in_run(child.run, child.handlers, error, child.exception_context())
 
 
 # --- in the foreground ---------------------------------------------------------------------------

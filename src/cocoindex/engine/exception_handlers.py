@@ -8,9 +8,12 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cocoindex.engine.scope import current_scope, entered
+
+if TYPE_CHECKING:
+    from cocoindex.engine.run import Run
 
 _logger = logging.getLogger("cocoindex.engine")
 
@@ -91,3 +94,16 @@ async def route(
             context = replace(context, source="handler", original_exception=original)
             chain = chain.outer
     return error
+
+
+async def route_in_run(
+    run: Run, chain: HandlerChain | None, error: BaseException, context: ExceptionContext
+) -> BaseException | None:
+    """:func:`route`, where an interrupt that a handler raises must not reach the event loop."""
+    try:
+        return await route(chain, error, context)
+    except asyncio.CancelledError:
+        return None
+    except (KeyboardInterrupt, SystemExit) as interrupt:
+        run.cancel(interrupt)
+        return None

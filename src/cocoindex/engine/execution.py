@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cocoindex.core.keys import StableKey, path_text
 from cocoindex.engine import rows
 from cocoindex.engine.entry import Entry
-from cocoindex.engine.exception_handlers import HandlerChain, MountKind
+from cocoindex.engine.exception_handlers import ExceptionContext, HandlerChain, MountKind
 from cocoindex.engine.frames import Frame
 from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.scope import ComponentContext
@@ -133,6 +133,16 @@ class Execution:
 
     def __str__(self) -> str:
         return path_text(self.path)
+
+    def exception_context(self) -> ExceptionContext:
+        """What exception handlers are told about this execution."""
+        return ExceptionContext(
+            env_name=self.run.env_name,
+            stable_path=str(self),
+            processor_name=self.name,
+            mount_kind=self.mount_kind,
+            parent_stable_path=None if self.parent is None else str(self.parent),
+        )
 
     # --- made on first use, from whatever thread -----------------------------------------------
 

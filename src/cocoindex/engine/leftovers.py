@@ -10,21 +10,16 @@ If a container was not met because its component was reused, the run passes over
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import ContainerUnavailable, container_row
-from cocoindex.engine.exception_handlers import (
-    ExceptionContext,
-    HandlerChain,
-    MountKind,
-    route,
-)
+from cocoindex.engine.exception_handlers import ExceptionContext, HandlerChain, route_in_run
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.stats import Counter, StatsGroup
 from cocoindex.engine.submission import Kept, Submission, plan_leftovers
+from cocoindex.engine.sweep import Deletion, any_in_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,50 +28,30 @@ if TYPE_CHECKING:
     from cocoindex.engine.execution import Execution
     from cocoindex.engine.run import Run
 
-CHUNK = 1024
-"""Deletions that run at the same time."""
-
 
 class Undecided(NamedTuple):
     """A component that waits for what becomes of a container, and who hears of its failures."""
 
     component_id: int
     kept: Kept
-    path: str
-    parent_path: str | None
-    name: str
-    mount_kind: MountKind
+    context: ExceptionContext
     handlers: HandlerChain | None
     stats: StatsGroup
 
     @classmethod
     def of(cls, execution: Execution, kept: Kept) -> Undecided:
-        return cls(
-            execution.id,
-            kept,
-            str(execution),
-            None if execution.parent is None else str(execution.parent),
-            execution.name,
-            execution.mount_kind,
-            execution.handlers,
-            execution.stats,
-        )
+        context = execution.exception_context()
+        return cls(execution.id, kept, context, execution.handlers, execution.stats)
 
     def __str__(self) -> str:
-        return self.path
+        return self.context.stable_path
 
     async def report(self, run: Run, error: Exception) -> None:
         """Its items stay tracked, and a later run tries again."""
-        self.stats.count(self.name, Counter.ERRORS)
-        run.note_failure(self.path, self.name, error)
-        context = ExceptionContext(
-            env_name=run.env_name,
-            stable_path=self.path,
-            processor_name=self.name,
-            mount_kind=self.mount_kind,
-            parent_stable_path=self.parent_path,
-        )
-        await route(self.handlers, error, context)
+        name = self.context.processor_name or ""
+        self.stats.count(name, Counter.ERRORS)
+        run.note_failure(str(self), name, error)
+        await route_in_run(run, self.handlers, error, self.context)
 
 
 async def clear_leftovers(run: Run) -> bool:
@@ -116,20 +91,12 @@ def _awaited_owners(run: Run) -> Iterator[int]:
 
 async def _retry_deletions(run: Run) -> bool:
     waiting, run.deferred = run.deferred, []
-    settled = False
-    for start in range(0, len(waiting), CHUNK):
-        chunk = waiting[start : start + CHUNK]
-        settled |= any(await asyncio.gather(*(deletion.retry() for deletion in chunk)))
-    return settled
+    return await any_in_chunks(waiting, Deletion.retry)
 
 
 async def _retry_items(run: Run) -> bool:
     waiting, run.undecided = list(run.undecided.values()), {}
-    settled = False
-    for start in range(0, len(waiting), CHUNK):
-        chunk = waiting[start : start + CHUNK]
-        settled |= any(await asyncio.gather(*(_decide(run, undecided) for undecided in chunk)))
-    return settled
+    return await any_in_chunks(waiting, partial(_decide, run))
 
 
 async def _decide(run: Run, undecided: Undecided) -> bool:
@@ -155,7 +122,7 @@ async def delete_kept(
     submission = await prepare(lambda: plan_leftovers(run, load(), kept), where=where)
 
     def commit() -> None:
-        batch = [] if submission.has_actions else submission.unwritten_rows()
+        batch = submission.unwritten_rows()
         batch += settle(submission)
         if submission.is_changed:
             entry = submission.entry

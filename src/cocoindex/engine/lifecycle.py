@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
-from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cocoindex.core.deadline import check_cancellation
@@ -16,7 +15,7 @@ from cocoindex.engine.run import Decided
 from cocoindex.engine.scope import enter, leave
 from cocoindex.engine.stats import Counter
 from cocoindex.engine.submit import submit
-from cocoindex.engine.workers import worker_pool
+from cocoindex.engine.workers import on_worker
 
 if TYPE_CHECKING:
     from cocoindex.engine.execution import Execution
@@ -60,7 +59,7 @@ async def build(execution: Execution) -> Ready:
         if counted:
             stats.finish_cancelled(execution.name)
         raise
-    except BaseException as error:
+    except BaseException as error:  # raised again: an interrupt ends an execution like an error
         if not counted:
             stats.count(execution.name, Counter.STARTS)
         stats.count(execution.name, Counter.ERRORS)
@@ -95,7 +94,7 @@ async def _process(execution: Execution) -> Any:
         running = (
             function.invoke(execution.args, execution.kwargs)
             if function.is_async
-            else _on_worker(execution)
+            else on_worker(partial(function.invoke, execution.args, execution.kwargs))
         )
         value = await running
         if not function.is_async and inspect.isawaitable(value):
@@ -110,9 +109,3 @@ async def _process(execution: Execution) -> Any:
             await execution.children_finished()
     reach(FaultPoint.AFTER_BODY, execution)
     return value
-
-
-def _on_worker(execution: Execution) -> Awaitable[Any]:
-    """Run a synchronous body on a worker thread, within the current context."""
-    function, args, kwargs = execution.function, execution.args, execution.kwargs
-    return worker_pool().submit(contextvars.copy_context(), lambda: function.invoke(args, kwargs))

@@ -19,6 +19,7 @@ from cocoindex.engine.children import (
 )
 from cocoindex.engine.component_memo import ComponentMemo
 from cocoindex.engine.declare import declare_target_state_with_child
+from cocoindex.engine.exception_handlers import MountKind
 from cocoindex.engine.execution import Execution
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.function import Function, PlainFunction, function_of
@@ -33,7 +34,7 @@ from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
 if TYPE_CHECKING:
     from cocoindex.engine.providers import TargetStateProvider
     from cocoindex.engine.targets import TargetState
-    from cocoindex.engine.tree import Level
+    from cocoindex.engine.tree import Level, Place
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,15 +88,15 @@ async def mount(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     subpath, fn, args = _parse(arguments, "mount")
     scope = _mounting_scope()
     check_cancellation()
-    child = _child(scope, _keys(subpath, fn), function_of(fn), args, kwargs)
-    handle = ComponentMountHandle()
-    if child.function.memo:
-        memo = ComponentMemo(child.run, child.place, child.function, args, kwargs)
-        if reuse_now(scope.for_probing(child.path[len(scope.path) :]), memo):
+    subkeys, function, handle = _keys(subpath, fn), function_of(fn), ComponentMountHandle()
+    keys, place = _claim(scope, subkeys)
+    memo = None
+    if function.memo:
+        memo = _not_reused(scope.for_probing(), keys, place, function, args, kwargs)
+        if memo is None:
             await _breathe(scope.execution)
             return handle
-        child.memo = memo
-    await start_background(child, handle)
+    await start_background(_child(scope, keys, place, function, args, kwargs, memo), handle)
     return handle
 
 
@@ -110,8 +111,9 @@ async def use_mount(*arguments: Any, **kwargs: Any) -> Any:
         raise UsageTypeError(f"{fn.__name__} is a live component and cannot be used with use_mount")
     scope = _mounting_scope()
     check_cancellation()
-    child = _child(scope, _keys(subpath, fn), function_of(fn), args, kwargs)
-    return await run_foreground(child)
+    subkeys, function = _keys(subpath, fn), function_of(fn)
+    keys, place = _claim(scope, subkeys)
+    return await run_foreground(_child(scope, keys, place, function, args, kwargs))
 
 
 @_noticed
@@ -120,7 +122,8 @@ async def mount_target(target_state: TargetState[Any]) -> TargetStateProvider[An
     scope = _mounting_scope()
     check_cancellation()
     chain = (*target_state.provider.keys, normalize_key(target_state.key))
-    child = _child(scope, (MOUNT_TARGET, chain), _DECLARE_TARGET, (target_state,), {})
+    keys, place = _claim(scope, (MOUNT_TARGET, chain))
+    child = _child(scope, keys, place, _DECLARE_TARGET, (target_state,), {})
     provider: TargetStateProvider[Any, Any, Any] = await run_foreground(child)
     reach(FaultPoint.CONTAINER_READY, scope.execution)
     provider.require_info()
@@ -168,7 +171,7 @@ class _Each:
     ) -> None:
         self.handle = ComponentMountHandle()
         self._scope = scope
-        self._probing = scope.for_probing(keys)
+        self._probing = scope.for_probing()
         self._keys = scope.subpath + keys
         self._function = function
         self._args = args
@@ -209,24 +212,12 @@ class _Each:
             limits.check_path_key(key)
         place = tree.claim_in(self._level, keys, parent.__str__)
         memo, args = None, (value, *self._args)
-        if self._function.memo:
-            self._probing.subpath = keys
-            memo = ComponentMemo(parent.run, place, self._function, args, self._kwargs)
-            if reuse_now(self._probing, memo):
+        function, kwargs = self._function, self._kwargs
+        if function.memo:
+            memo = _not_reused(self._probing, keys, place, function, args, kwargs)
+            if memo is None:
                 return None
-        return Execution(
-            parent.run,
-            parent,
-            parent.path + keys,
-            place,
-            self._function,
-            args,
-            self._kwargs,
-            memo,
-            mount_kind="mount_each",
-            handlers=self._scope.handlers,
-            stats=self._scope.stats,
-        )
+        return _child(self._scope, keys, place, function, args, kwargs, memo, "mount_each")
 
 
 async def map(fn: Any, items: Any, *args: Any, **kwargs: Any) -> list[Any]:
@@ -352,29 +343,53 @@ def _iterable(items: Any) -> Iterable[Any]:
     return items
 
 
-def _child(
-    scope: ComponentContext,
-    keys: tuple[StableKey, ...],
-    function: Function,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Execution:
+def _claim(
+    scope: ComponentContext, keys: tuple[StableKey, ...]
+) -> tuple[tuple[StableKey, ...], Place]:
+    """Claim the path ``keys`` below ``scope``; returns it as seen from the component, too."""
     parent = scope.execution
     if not keys:
         raise UsageValueError(f"Path is empty: a component below {scope} needs a subpath")
     relative = scope.subpath + keys
-    path = parent.path + relative
-    parent.run.limits.check_path(path, len(relative))
-    place = parent.tree.claim(relative, parent.__str__)
+    parent.run.limits.check_path(parent.path + relative, len(relative))
+    return relative, parent.tree.claim(relative, parent.__str__)
+
+
+def _not_reused(
+    probing: ComponentContext,
+    keys: tuple[StableKey, ...],
+    place: Place,
+    function: Function,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> ComponentMemo | None:
+    """The probed memo of a child that has to run; None if it was reused."""
+    probing.subpath = keys
+    memo = ComponentMemo(probing.execution.run, place, function, args, kwargs)
+    return None if reuse_now(probing, memo) else memo
+
+
+def _child(
+    scope: ComponentContext,
+    keys: tuple[StableKey, ...],
+    place: Place,
+    function: Function,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    memo: ComponentMemo | None = None,
+    mount_kind: MountKind = "mount",
+) -> Execution:
+    parent = scope.execution
     return Execution(
         parent.run,
         parent,
-        path,
+        parent.path + keys,
         place,
         function,
         args,
         kwargs,
-        mount_kind="mount",
+        memo,
+        mount_kind=mount_kind,
         handlers=scope.handlers,
         stats=scope.stats,
     )

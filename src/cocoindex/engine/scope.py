@@ -41,13 +41,12 @@ class ComponentContext:
         self.stats = stats
         self.outer: ComponentContext | None = None
 
-    def for_probing(self, subpath: tuple[StableKey, ...]) -> ComponentContext:
-        """Where the memo states of children mounted below ``subpath`` are asked for.
+    def for_probing(self) -> ComponentContext:
+        """Where the memo states of children are asked for, once its subpath is theirs.
 
         What they use is no dependency of the component that mounts.
         """
-        frame = Frame(None, keeps_logic=False, own_logic=None)
-        return self.derive(frame=frame, subpath=self.subpath + subpath)
+        return self.derive(frame=Frame(None, keeps_logic=False, own_logic=None))
 
     def derive(self, **changes: Any) -> ComponentContext:
         """A view that differs in the given attributes only."""

@@ -138,14 +138,18 @@ class Submission:
             actions.children[len(actions.actions)] = child
         actions.actions.append(action)
 
-    def unwritten_rows(self) -> list[tuple[bytes, bytes | None]]:
+    def claim_rows(self) -> list[tuple[bytes, bytes | None]]:
         """What goes with the possible states, or with the commit if there are none."""
         claims = [] if self.takeovers is None else self.takeovers.rows()
         return [*self.extra_rows, *claims]
 
+    def unwritten_rows(self) -> list[tuple[bytes, bytes | None]]:
+        """What no pre-commit has written, and the commit has to."""
+        return [] if self.has_actions else self.claim_rows()
+
     def precommit_rows(self) -> list[tuple[bytes, bytes | None]]:
         """Every state the outside world may soon be in. Empty if no state is in question."""
-        batch = self.unwritten_rows()
+        batch = self.claim_rows()
         if self.is_changed or batch:
             self.entry.version = self.version
             batch.append((rows.tracking_key(self.component_id), self.entry.encode()))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from cocoindex.core.keys import StableKey, decode_path, path_text
 from cocoindex.engine import rows
@@ -21,27 +22,33 @@ if TYPE_CHECKING:
     from cocoindex.engine.execution import Execution
     from cocoindex.engine.run import Run
 
+T = TypeVar("T")
 Path = tuple[StableKey, ...]
 WritableBatch = list[tuple[bytes, bytes | None]]
 
-SWEEP_CHUNK = 1024
-"""Delete executions that run at the same time below one component."""
+CHUNK = 1024
+"""Deletions that run at the same time."""
 
 
-async def sweep(run: Run, owner_id: int, owner_path: Path, swept_by: Execution | None) -> bool:
-    """Delete every tombstoned component of ``owner_id``; whether all of them are gone."""
+async def any_in_chunks(items: Sequence[T], act: Callable[[T], Awaitable[bool]]) -> bool:
+    """Do ``act`` for all items, many at a time; whether any of them says so."""
+    any_did = False
+    for start in range(0, len(items), CHUNK):
+        any_did |= any(await asyncio.gather(*map(act, items[start : start + CHUNK])))
+    return any_did
+
+
+async def sweep(run: Run, owner_id: int, owner_path: Path, swept_by: Execution | None) -> None:
+    """Delete every tombstoned component of ``owner_id``."""
+
+    def delete(row: tuple[bytes, bytes]) -> Awaitable[bool]:
+        return Deletion(run, owner_path, *row, swept_by).run_guarded()
+
     tombstones = run.app.section.scan(rows.tombstone_prefix(owner_id))
-    complete = True
-    for start in range(0, len(tombstones), SWEEP_CHUNK):
-        chunk = tombstones[start : start + SWEEP_CHUNK]
-        deletions = [
-            Deletion(run, owner_id, owner_path, key, value, swept_by) for key, value in chunk
-        ]
-        complete &= all(await asyncio.gather(*(deletion.run_guarded() for deletion in deletions)))
+    await any_in_chunks(tombstones, delete)
     # Once per directory, not per deletion: looking for what is left below one is a range read.
     for parent_id in {rows.decode_tombstone(value).parent_id for _, value in tombstones}:
         _remove_empty_directories(run, parent_id)
-    return complete
 
 
 class Deletion:
@@ -50,7 +57,6 @@ class Deletion:
     def __init__(
         self,
         run: Run,
-        owner_id: int,
         owner_path: Path,
         tombstone_key: bytes,
         tombstone: bytes,
@@ -58,7 +64,6 @@ class Deletion:
     ) -> None:
         row: TombstoneRow = rows.decode_tombstone(tombstone)
         self._run = run
-        self._owner_id = owner_id
         self._tombstone_key = tombstone_key
         self._place = row
         self._swept_by = swept_by
@@ -217,7 +222,7 @@ class Deletion:
         submission.extra_rows.append((rows.component_memo_key(self.id), None))
 
         def commit() -> None:
-            batch = [] if submission.has_actions else submission.unwritten_rows()
+            batch = submission.unwritten_rows()
             batch += settle(submission)
             batch += record_rows(run, self.id, submission.entry)
             # A handler may answer a deletion with a record; nobody is left to keep it.

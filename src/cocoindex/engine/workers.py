@@ -12,7 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
@@ -152,6 +152,11 @@ def worker_pool() -> Pool:
     if _pool is None or _pool_pid != os.getpid():
         _pool, _pool_pid = WorkerPool(), os.getpid()
     return _pool
+
+
+def on_worker(call: Callable[[], Any]) -> asyncio.Future[Any]:
+    """Run ``call`` on a worker thread, within the current context."""
+    return worker_pool().submit(copy_context(), call)
 
 
 def stop_workers() -> None:

@@ -70,9 +70,7 @@ def applied(chosen: Mutant) -> Iterator[None]:
 
 @mutant("possible states are not written before the sinks")
 def no_possible_states():
-    return [
-        patch.object(submission.Submission, "precommit_rows", lambda self: self.unwritten_rows())
-    ]
+    return [patch.object(submission.Submission, "precommit_rows", lambda self: self.claim_rows())]
 
 
 @mutant("commits before the sinks run")

@@ -111,7 +111,7 @@ class _Opener:
             else:
                 for pragma in self._pragmas:
                     _fetch(connection.execute(f"PRAGMA {pragma}"))
-        except BaseException:
+        except BaseException:  # raised again: half an opening leaves no connection behind
             connection.close()
             raise
         return connection
@@ -163,7 +163,7 @@ class ManagedConnection:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # raised again: also an interrupt leaves no transaction open
                 rollback(connection)
                 raise
 
@@ -195,7 +195,7 @@ class ManagedConnection:
                 await worker.call(_begin)  # a cancelled call may have been carried out
                 yield worker
                 await worker.call(_commit)
-            except BaseException:
+            except BaseException:  # raised again, a cancellation too
                 # At once, not on the thread: nothing runs there now, and a second cancellation
                 # must not leave the transaction open.
                 rollback(self._connection)
