@@ -38,6 +38,7 @@ class Execution:
     __slots__ = (
         "__weakref__",
         "_children_idle",
+        "_declared_children",
         "_deps",
         "_entry",
         "_entry_takeovers",
@@ -118,6 +119,7 @@ class Execution:
         self.reused_children = 0
         self.unawaited_mounts: dict[object, str] = {}
         """Names of mount functions that were called, and have not been awaited to the end."""
+        self._declared_children = False
         self._children_idle: asyncio.Future[None] | None = None
         self._deps: rows.Dependencies | None = None
         self._entry: Entry | None = None
@@ -243,6 +245,11 @@ class Execution:
 
     # --- declarations ------------------------------------------------------------------------
 
+    def forget_declarations(self) -> bool:
+        """They are planned for, and may be many. Whether there were containers among them."""
+        self.declarations = {}
+        return self._declared_children
+
     def declare(self, frame: Frame, state: TargetState[Any]) -> None:
         """Record a declaration (from any thread of this component).
 
@@ -256,6 +263,8 @@ class Execution:
             )
         if frame.in_memo_call:
             frame.declared[path] = None
+        if state.child is not None:
+            self._declared_children = True
         provider = state.provider
         if provider.generation is not None:
             frame.providers[provider.target_path] = provider.generation

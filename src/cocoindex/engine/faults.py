@@ -22,7 +22,6 @@ class FaultPoint(StrEnum):
     BEFORE_PRECOMMIT = "before-precommit"
     WAITING_FOR_OWNER = "waiting-for-owner"
     AFTER_PRECOMMIT = "after-precommit"
-    PRECOMMIT_DURABLE = "precommit-durable"
     BEFORE_SINK = "before-sink"
     AFTER_SINK = "after-sink"
     BEFORE_COMMIT = "before-commit"

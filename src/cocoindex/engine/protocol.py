@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cocoindex.engine import rows
 from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.sinks import resolve_children
 from cocoindex.engine.submission import InFlight, MustWait, Submission
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ async def prepare(attempt: Callable[[], Submission], *, where: object) -> Submis
             return attempt()
         except MustWait as wait:
             reach(FaultPoint.WAITING_FOR_OWNER, where)
-            await wait.owner.done.wait()
+            await wait.owner.ended()
 
 
 async def carry_out(
@@ -44,25 +45,29 @@ async def carry_out(
     if not submission.has_actions:
         commit()
         return
-    batch = submission.precommit_rows()
-    in_flight = InFlight(submission.entry)
-    run.app.in_flight[submission.component_id] = in_flight
+    section = run.app.section
+    in_flight = run.app.in_flight[submission.component_id] = InFlight(submission.entry)
     try:
-        if batch:
-            run.app.section.write(batch)
-            reach(FaultPoint.AFTER_PRECOMMIT, where)
-            await run.app.section.flushed()
-            reach(FaultPoint.PRECOMMIT_DURABLE, where)
+        _precommit(run, submission, where)
+        if run.has_much_pending():
+            await section.flushed()
         for actions in submission.sinks():
-            reach(FaultPoint.BEFORE_SINK, where)
-            await run.sinks.apply(actions, run.app.section.check_lease)
+            children = await run.sinks.apply(actions, section, where)
+            resolve_children(actions, children)
             reach(FaultPoint.AFTER_SINK, where)
         reach(FaultPoint.BEFORE_COMMIT, where)
         commit()
         reach(FaultPoint.AFTER_COMMIT, where)
     finally:
         del run.app.in_flight[submission.component_id]
-        in_flight.done.set()
+        in_flight.end()
+
+
+def _precommit(run: Run, submission: Submission, where: object) -> None:
+    batch = submission.precommit_rows()
+    if batch:
+        run.app.section.write(batch)
+        reach(FaultPoint.AFTER_PRECOMMIT, where)
 
 
 def settle(submission: Submission) -> Batch:

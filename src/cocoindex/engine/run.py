@@ -32,6 +32,9 @@ _logger = logging.getLogger("cocoindex.engine")
 
 MAX_FAILURES_KEPT = 100
 
+MAX_PENDING_BYTES = 16 * 1024 * 1024
+"""Rows that wait for the disk; beyond this, components that write more wait too."""
+
 
 class Failure(NamedTuple):
     """A component that failed in a run."""
@@ -95,6 +98,7 @@ class Run:
         self.deferred: list[Deletion] = []
         """Deletions that wait for what becomes of a container, or for others below them."""
         self._providers: dict[bytes, Provider] = {}
+        self._most_pending = options.limits.bytes_in_flight or MAX_PENDING_BYTES
         self._decided = bytearray()
         self._warned: set[Any] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -153,6 +157,10 @@ class Run:
     def was_reused(self, component_id: int) -> bool:
         """Whether a component was reused in this run, by itself or with one above it."""
         return any(self._decision(n) is Decided.REUSED for n in self.lineage(component_id))
+
+    def has_much_pending(self) -> bool:
+        """Whether so much waits for the disk that whoever adds to it has to wait."""
+        return self.app.section.pending_bytes > self._most_pending
 
     def begin_second_pass(self) -> None:
         """The tree is walked again: nobody has said anything yet."""

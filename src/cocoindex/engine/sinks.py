@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.targets import ChildTargetDef, TargetActionSink, call_sink, plan_child
 from cocoindex.engine.workers import worker_pool
@@ -15,6 +17,7 @@ from cocoindex.errors import StoreError, TransientError, UsageError, UsageValueE
 if TYPE_CHECKING:
     from cocoindex.engine.context_values import ContextProvider
     from cocoindex.engine.submission import SinkActions
+    from cocoindex.state.base import Section
 
 Sink = TargetActionSink[Any, Any]
 Children = Sequence[ChildTargetDef[Any] | None]
@@ -34,23 +37,30 @@ to be efficient, small enough that an interrupted run has committed what it did 
 class _Request:
     """The actions of one component, waiting for the next call of their sink."""
 
-    __slots__ = ("_check", "actions", "done", "wants_child")
+    __slots__ = ("actions", "done", "section", "wants_child", "where")
 
     def __init__(
-        self, actions: list[Any], wants_child: Sequence[int], check: Callable[[], None]
+        self,
+        actions: list[Any],
+        wants_child: Sequence[int],
+        section: Section,
+        where: object,
+        done: asyncio.Future[Children | None],
     ) -> None:
         self.actions = actions
         self.wants_child = wants_child
-        self._check = check
-        self.done: asyncio.Future[Children | None] = asyncio.get_running_loop().create_future()
+        self.section = section
+        self.where = where
+        self.done = done
 
     def may_go(self) -> bool:
         """Whether somebody waits for it and may still act; else it has failed."""
-        if self.done.cancelled():
+        if self.done.done():
             return False
         try:
-            self._check()
-        except StoreError as error:
+            self.section.check_lease()
+            reach(FaultPoint.BEFORE_SINK, self.where)
+        except Exception as error:  # noqa: BLE001 - the failure of the component that waits
             self.fail(error)
             return False
         return True
@@ -67,45 +77,62 @@ class _Request:
 class SinkQueue:
     """Calls one sink; requests that arrive during a call go out together in the next one."""
 
-    def __init__(self, sink: Sink, context_provider: ContextProvider) -> None:
+    def __init__(
+        self, sink: Sink, context_provider: ContextProvider, when_idle: Callable[[], object]
+    ) -> None:
         self._sink = sink
         self._context_provider = context_provider
+        self._when_idle = when_idle
         self._waiting: list[_Request] = []
         self._task: asyncio.Task[None] | None = None
         self._call_actions = FIRST_CALL_ACTIONS
 
-    async def apply(
-        self, actions: list[Any], wants_child: Sequence[int], check: Callable[[], None]
-    ) -> Children | None:
-        request = _Request(actions, wants_child, check)
-        self._waiting.append(request)
+    def apply(
+        self, actions: SinkActions, section: Section, where: object
+    ) -> asyncio.Future[Children | None]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Children | None] = loop.create_future()
+        self._waiting.append(
+            _Request(actions.actions, tuple(actions.children), section, where, done)
+        )
         if self._task is None:
             # A fresh context: neither a component's scope nor its deadline applies inside.
-            loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._drain(), context=contextvars.Context())
-        return await request.done
-
-    @property
-    def is_idle(self) -> bool:
-        return self._task is None
+        return done
 
     async def _drain(self) -> None:
         try:
             clock = asyncio.get_running_loop().time
             while self._waiting:
-                requests = self._next_requests()
-                started = clock()
-                await self._call(requests)
-                self._adapt(clock() - started, sum(len(r.actions) for r in requests))
+                durable = await self._flushed()
+                while durable:
+                    requests = self._next_requests(durable)
+                    durable -= len(requests)
+                    started = clock()
+                    await self._call(requests)
+                    self._adapt(clock() - started, sum(len(r.actions) for r in requests))
         finally:
             self._task = None
+            self._when_idle()
             for request in self._waiting:
                 request.fail(asyncio.CancelledError())
 
-    def _next_requests(self) -> list[_Request]:
-        """The oldest requests, up to the present size of a call."""
+    async def _flushed(self) -> int:
+        """Make durable what the requests so far have written down; returns their number."""
+        waiting = list(self._waiting)
+        for section in {request.section for request in waiting}:
+            try:
+                await section.flushed()
+            except StoreError as error:
+                for request in waiting:
+                    if request.section is section:
+                        request.fail(error)
+        return len(waiting)
+
+    def _next_requests(self, durable: int) -> list[_Request]:
+        """The oldest of the ``durable`` first requests, up to the present size of a call."""
         actions, count = 0, 0
-        for request in self._waiting:
+        for request in self._waiting[:durable]:
             actions += len(request.actions)
             if count and actions > self._call_actions:
                 break
@@ -197,20 +224,19 @@ class Sinks:
         self._context_provider = context_provider
         self._queues: dict[object, SinkQueue] = {}
 
-    async def apply(self, actions: SinkActions, check: Callable[[], None]) -> None:
-        """Apply one component's actions for one sink, and resolve child providers.
+    def apply(
+        self, actions: SinkActions, section: Section, where: object
+    ) -> asyncio.Future[Children | None]:
+        """Apply one component's actions for one sink, for :func:`resolve_children` to see.
 
-        ``check`` raises ``StoreError``, right before the sink is called, if it must not be.
+        First, what ``section`` has been given so far is made durable, once for all who wait.
         """
-        queue = self._queues.get(actions.sink.key)
+        key = actions.sink.key
+        queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[actions.sink.key] = SinkQueue(actions.sink, self._context_provider)
-        try:
-            children = await queue.apply(actions.actions, list(actions.children), check)
-        finally:
-            if queue.is_idle:
-                self._queues.pop(actions.sink.key, None)
-        resolve_children(actions, children)
+            idle = functools.partial(self._queues.pop, key, None)
+            queue = self._queues[key] = SinkQueue(actions.sink, self._context_provider, idle)
+        return queue.apply(actions, section, where)
 
     def plan(self, actions: SinkActions) -> None:
         """Resolve child providers from the actions alone, for a preview.

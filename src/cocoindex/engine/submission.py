@@ -71,11 +71,22 @@ class SinkActions:
 class InFlight:
     """A component between pre-commit and commit; claimants of its unsettled items wait."""
 
-    __slots__ = ("done", "entry")
+    __slots__ = ("_done", "entry")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-        self.done = asyncio.Event()
+        self._done: asyncio.Event | None = None
+        """Made by the first who waits: hardly anybody does."""
+
+    async def ended(self) -> None:
+        """Wait until the component has committed, or failed."""
+        if self._done is None:
+            self._done = asyncio.Event()
+        await self._done.wait()
+
+    def end(self) -> None:
+        if self._done is not None:
+            self._done.set()
 
 
 class Submission:
@@ -117,6 +128,8 @@ class Submission:
 
     def sinks(self) -> list[SinkActions]:
         """In the order of their first action; sinks marked ``last`` after all others."""
+        if len(self.by_sink) == 1:
+            return self.by_sink
         return sorted(self.by_sink, key=lambda actions: actions.sink.last)
 
     def actions_for(self, sink: Sink) -> SinkActions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.engine import rows
@@ -23,37 +24,23 @@ if TYPE_CHECKING:
 
 WritableBatch = list[tuple[bytes, bytes | None]]
 
-MAX_PENDING_BYTES = 16 * 1024 * 1024
-"""Rows that wait for the disk; beyond this, finishing components wait too."""
-
 
 async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -> None:
     """Bring the target states of a component that has run in step with what it declared."""
     run = execution.run
     with_memo = None if memo is None else await memo.encode(execution, value)
-    state_rows = [] if execution.user_state is None else execution.user_state.commit_rows()
-    contained = set() if execution.memos is None else execution.memos.contained()
-    submission = await prepare(
-        lambda: plan(
-            run,
-            execution.take_entry(),
-            execution.declarations.values(),
-            contained,
-            mode="build",
-        ),
-        where=execution,
-    )
+    state_rows = () if execution.user_state is None else execution.user_state.commit_rows()
+    # What a component holds while it waits for disk and sinks counts a thousandfold: no closures.
+    submission = await prepare(partial(_plan, execution), where=execution)
+    declared_children = execution.forget_declarations()
     run.mark_decided(execution.id, Decided.EXECUTED)
     has_below = execution.place.node.has_children or execution.tree.root is not None
     # Nothing comes between the commit and the memo of a leaf: one batch for both.
     at_once = with_memo if not has_below and not submission.kept else None
-
-    def commit() -> None:
-        _commit(execution, submission, state_rows, at_once)
-
+    commit = partial(_commit, execution, submission, state_rows, at_once)
     await carry_out(run, submission, commit, where=execution)
     kept = submission.kept
-    if kept and any(declaration.child for declaration in execution.declarations.values()):
+    if kept and declared_children:
         # The component's own containers were pending in the first plan; they are resolved now.
         kept = (await delete_kept(run, execution.take_entry, kept, where=execution)).kept
     if kept:
@@ -69,9 +56,14 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
         reach(FaultPoint.AFTER_MEMO, execution)
     existed = submission.entry.existed
     execution.stats.count(execution.name, Counter.REPROCESSES if existed else Counter.ADDS)
-    most_pending = run.limits.bytes_in_flight or MAX_PENDING_BYTES
-    if run.app.section.pending_bytes > most_pending:
+    if run.has_much_pending():
         await run.app.section.flushed()
+
+
+def _plan(execution: Execution) -> Submission:
+    contained = set() if execution.memos is None else execution.memos.contained()
+    declarations = execution.declarations.values()
+    return plan(execution.run, execution.take_entry(), declarations, contained, mode="build")
 
 
 def _may_memoize(execution: Execution) -> bool:
