@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cocoindex.core.serde import serialize
 from cocoindex.engine import rows
 from cocoindex.engine.dependencies import (
+    NO_ANSWERS,
     StateAnswers,
     StateCheck,
     answers_now,
@@ -235,8 +236,10 @@ class ComponentMemo:
             ) from error
         states = self._states
         if states is None or len(states.serialized) != len(key.state_fns):
-            with entered(execution.scope):
-                states = await ask(first_checks(key.state_fns))
+            states = NO_ANSWERS
+            if key.state_fns:
+                with entered(execution.scope):
+                    states = await ask(first_checks(key.state_fns))
         execution.frame.context.absorb(self.asked_context)
         deps = execution.dependencies()
         self._run.note_labels(labels_key(key), key)

@@ -91,6 +91,8 @@ def context_checks(run: Run, stored: rows.ContextStates) -> list[StateCheck]:
 
 def context_states(run: Run, blob: bytes) -> rows.ContextStates:
     """Provide-time states of the context values in ``blob``, to be stored with a memo."""
+    if not blob:
+        return []
     found = ((fp, run.context_provider.current(fp)) for fp in split(blob))
     return [(fp, list(value.states)) for fp, value in found if value is not None and value.states]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from cocoindex.core.keys import decode_key, decode_path, key_segment, path_text
 from cocoindex.engine import rows
 from cocoindex.engine.rows import Item, ItemGroup, TrackingRow
@@ -13,17 +15,14 @@ GroupKey = tuple[bytes, int | None]
 """Encoded key chain of the provider, and its provider id."""
 
 
-class Group:
+class Group(msgspec.Struct, eq=False, gc=False):
     """The tracked items below one provider (one generation of it)."""
 
-    __slots__ = ("_by_segment", "items", "path", "provider_id", "target_path")
-
-    def __init__(self, path: bytes, provider_id: int | None) -> None:
-        self.path = path
-        self.provider_id = provider_id
-        self.target_path = rows.target_path_of(path)
-        self.items: dict[bytes, Item] = {}
-        self._by_segment: dict[bytes, bytes] = {}
+    path: bytes
+    provider_id: int | None
+    target_path: bytes
+    items: dict[bytes, Item] = msgspec.field(default_factory=dict)
+    _by_segment: dict[bytes, bytes] = msgspec.field(default_factory=dict)
 
     def at_segment(self, segment: bytes) -> Item | None:
         """The item whose target path ends with ``segment``."""
@@ -42,37 +41,26 @@ class Group:
         return path_text((*decode_path(self.path), decode_key(key)))
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False, gc=False):
     """The working copy of a tracking row."""
 
-    __slots__ = (
-        "component_id",
-        "existed",
-        "groups",
-        "has_memos",
-        "has_state",
-        "is_memoized",
-        "key",
-        "parent_id",
-        "processor",
-        "raw",
-        "version",
-    )
+    component_id: int
+    raw: bytes | None
+    parent_id: int
+    key: bytes
+    existed: bool = True
+    version: int = 0
+    processor: str = ""
+    is_memoized: bool = False
+    has_memos: bool = False
+    has_state: bool = False
+    groups: dict[GroupKey, Group] = msgspec.field(default_factory=dict)
 
-    def __init__(self, component_id: int, raw: bytes | None, parent_id: int, key: bytes) -> None:
-        self.component_id = component_id
-        self.raw = raw
-        self.existed = raw is not None
-        self.parent_id = parent_id
-        self.key = key
-        self.version = 0
-        self.processor = ""
-        self.is_memoized = False
-        self.has_memos = False
-        self.has_state = False
-        self.groups: dict[GroupKey, Group] = {}
-        if raw is not None:
-            self._decode(raw)
+    def __post_init__(self) -> None:
+        if self.raw is None:
+            self.existed = False
+        else:
+            self._decode(self.raw)
 
     def _decode(self, raw: bytes) -> None:
         try:
@@ -111,7 +99,7 @@ class Entry:
     def group(self, key: GroupKey) -> Group:
         found = self.groups.get(key)
         if found is None:
-            found = self.groups[key] = Group(*key)
+            found = self.groups[key] = Group(*key, rows.target_path_of(key[0]))
         return found
 
     def find(self, key: GroupKey, item_key: bytes) -> Item | None:

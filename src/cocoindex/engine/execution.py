@@ -42,6 +42,7 @@ class Execution:
         "_deps",
         "_entry",
         "_entry_takeovers",
+        "_tree",
         "args",
         "collects_deps",
         "declarations",
@@ -66,7 +67,6 @@ class Execution:
         "stats",
         "subtree_failed",
         "task",
-        "tree",
         "unawaited_mounts",
         "user_state",
     )
@@ -105,7 +105,6 @@ class Execution:
         )
         self.scope = ComponentContext(self, self.frame, (), handlers, stats)
         self.declarations: dict[bytes, TargetState[Any]] = {}
-        self.tree = MountTree(run.app, place)
         self.memo = memo
         """The component memo, if it was probed before the execution started."""
         self.memos: FunctionMemos | None = None
@@ -124,6 +123,7 @@ class Execution:
         self._deps: rows.Dependencies | None = None
         self._entry: Entry | None = None
         self._entry_takeovers = 0
+        self._tree: MountTree | None = None
 
     @property
     def id(self) -> int:
@@ -145,6 +145,31 @@ class Execution:
             mount_kind=self.mount_kind,
             parent_stable_path=None if self.parent is None else str(self.parent),
         )
+
+    @property
+    def tree(self) -> MountTree:
+        """What this execution mounts. Most mount nothing, and never make it."""
+        if self._tree is None:
+            self._tree = MountTree(self.run.app, self.place)
+        return self._tree
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it has not even tried to mount anything, and nothing was mounted before."""
+        return self._tree is None and not self.place.node.has_children
+
+    @property
+    def has_below(self) -> bool:
+        """Whether anything is mounted below, or was before this execution."""
+        mounted = self._tree is not None and self._tree.root is not None
+        return mounted or self.place.node.has_children
+
+    def birth_rows(self) -> list[tuple[bytes, bytes | None]]:
+        """The row that names a new component; one that has mounted something has it already."""
+        place = self.place
+        if not place.is_fresh or self.has_below:
+            return []
+        return [(rows.existence_key(place.parent_id, place.key), place.node.encode())]
 
     # --- made on first use, from whatever thread -----------------------------------------------
 
@@ -231,12 +256,16 @@ class Execution:
 
     def dispose(self) -> None:
         """Let go of everything at the end, so that nothing waits for the cycle collector."""
-        if self.memo is not None:
-            self.memo.close()
+        self.release_memo()
         self.args, self.kwargs = (), {}
         self.declarations = {}
-        self.memo = self.memos = self.user_state = self.task = None
+        self.memos = self.user_state = self.task = None
         del self.scope
+
+    def release_memo(self) -> None:
+        if self.memo is not None:
+            self.memo.close()
+            self.memo = None
 
     def release_permit(self) -> None:
         if self.has_permit:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from cocoindex.engine.rows import Dependencies, ProviderDep
 
 
@@ -17,15 +19,12 @@ def split(blob: bytes) -> Iterator[bytes]:
     return (blob[i : i + 16] for i in range(0, len(blob), 16))
 
 
-class FingerprintSet:
+class FingerprintSet(msgspec.Struct, eq=False, gc=False):
     """A set of 16-byte fingerprints that absorbs blobs cheaply."""
 
-    __slots__ = ("_blobs", "_members")
-
-    def __init__(self) -> None:
-        # Most frames never need them: made on first use.
-        self._members: set[bytes] | None = None
-        self._blobs: set[bytes] | None = None
+    # Most frames never need them: made on first use.
+    _members: set[bytes] | None = None
+    _blobs: set[bytes] | None = None
 
     def add(self, fingerprint: bytes) -> None:
         if self._members is None:

@@ -7,6 +7,7 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.fingerprint import fingerprint_bytes
@@ -225,7 +226,7 @@ class FunctionMemos:
                 covered.update(row.declared)
         return covered
 
-    def commit_rows(self, robbed: set[bytes]) -> Batch:
+    def commit_rows(self, robbed: AbstractSet[bytes]) -> Batch:
         """Write what is new, keep what was reused, delete everything else.
 
         Entries that cover a ``robbed`` path claim a target state that another component has

@@ -37,7 +37,7 @@ async def build(execution: Execution) -> Ready:
         check_cancellation()
         memo = None
         if execution.function.memo or execution.peek_entry().is_memoized:
-            memo = execution.memo or ComponentMemo(
+            memo = execution.memo = execution.memo or ComponentMemo(
                 execution.run,
                 execution.place,
                 execution.function,
@@ -52,7 +52,10 @@ async def build(execution: Execution) -> Ready:
         stats.count(execution.name, Counter.STARTS)
         counted = True
         value = await _process(execution)
-        await submit(execution, memo, value)
+        row = None if memo is None else await memo.encode(execution, value)
+        memo = None
+        execution.release_memo()
+        await submit(execution, row)
         deps = execution.dependencies() if execution.collects_deps else None
         return Ready(value, deps)
     except asyncio.CancelledError:

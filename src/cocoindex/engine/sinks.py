@@ -8,6 +8,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.targets import ChildTargetDef, TargetActionSink, call_sink, plan_child
@@ -34,24 +36,14 @@ SHORT_CALL, LONG_CALL = 0.1, 0.5
 to be efficient, small enough that an interrupted run has committed what it did before."""
 
 
-class _Request:
+class _Request(msgspec.Struct, eq=False, gc=False):
     """The actions of one component, waiting for the next call of their sink."""
 
-    __slots__ = ("actions", "done", "section", "wants_child", "where")
-
-    def __init__(
-        self,
-        actions: list[Any],
-        wants_child: Sequence[int],
-        section: Section,
-        where: object,
-        done: asyncio.Future[Children | None],
-    ) -> None:
-        self.actions = actions
-        self.wants_child = wants_child
-        self.section = section
-        self.where = where
-        self.done = done
+    actions: list[Any]
+    wants_child: Sequence[int]
+    section: Section
+    where: object
+    done: asyncio.Future[Children | None]
 
     def may_go(self) -> bool:
         """Whether somebody waits for it and may still act; else it has failed."""

@@ -16,6 +16,8 @@ from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from cocoindex.core.keys import decode_key
 from cocoindex.core.sentinels import NON_EXISTENCE
 from cocoindex.core.serde import serialize
@@ -56,27 +58,21 @@ Spared = Callable[[Group], AbstractSet[bytes]]
 _ABSENT: State = (0, None)
 
 
-class SinkActions:
+class SinkActions(msgspec.Struct, eq=False, gc=False):
     """The actions of one submission for one sink, in the order in which they must arrive."""
 
-    __slots__ = ("actions", "children", "sink")
-
-    def __init__(self, sink: Sink) -> None:
-        self.sink = sink
-        self.actions: list[Any] = []
-        self.children: dict[int, Provider] = {}
-        """Pending child providers by the position of their container's action."""
+    sink: Sink
+    actions: list[Any] = msgspec.field(default_factory=list)
+    children: dict[int, Provider] = msgspec.field(default_factory=dict)
+    """Pending child providers by the position of their container's action."""
 
 
-class InFlight:
+class InFlight(msgspec.Struct, eq=False, gc=False):
     """A component between pre-commit and commit; claimants of its unsettled items wait."""
 
-    __slots__ = ("_done", "entry")
-
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        self._done: asyncio.Event | None = None
-        """Made by the first who waits: hardly anybody does."""
+    entry: Entry
+    _done: asyncio.Event | None = None
+    """Made by the first who waits: hardly anybody does."""
 
     async def ended(self) -> None:
         """Wait until the component has committed, or failed."""
@@ -89,38 +85,28 @@ class InFlight:
             self._done.set()
 
 
-class Submission:
+class Submission(msgspec.Struct, eq=False, gc=False):
     """What one execution is about to do to its target states."""
 
-    __slots__ = (
-        "by_sink",
-        "component_id",
-        "entry",
-        "extra_rows",
-        "final",
-        "is_changed",
-        "kept",
-        "robbed_memos",
-        "takeovers",
-        "version",
-    )
+    entry: Entry
+    takeovers: Takeovers | None
+    by_sink: list[SinkActions] = msgspec.field(default_factory=list)
+    extra_rows: list[tuple[bytes, bytes | None]] = msgspec.field(default_factory=list)
+    """Rows that must be written no later than the possible states."""
+    final: list[tuple[Group, Item, tuple[State, ...], int]] = msgspec.field(default_factory=list)
+    """States and schema version of touched items once the sinks have succeeded; no states: the
+    item goes."""
+    is_changed: bool = False
+    kept: Kept = msgspec.field(default_factory=dict)
+    """What stays for now although it is not declared."""
+    robbed_memos: AbstractSet[bytes] = frozenset()
+    """Contained target paths that another component has taken meanwhile."""
+    component_id: int = 0
+    version: int = 0
 
-    def __init__(self, entry: Entry, takeovers: Takeovers | None) -> None:
-        self.entry = entry
-        self.component_id = entry.component_id
-        self.version = entry.version + 1
-        self.takeovers = takeovers
-        self.by_sink: list[SinkActions] = []
-        self.extra_rows: list[tuple[bytes, bytes | None]] = []
-        """Rows that must be written no later than the possible states."""
-        self.final: list[tuple[Group, Item, tuple[State, ...], int]] = []
-        """States and schema version of touched items once the sinks have succeeded; no states:
-        the item goes."""
-        self.is_changed = False
-        self.kept: Kept = {}
-        """What stays for now although it is not declared."""
-        self.robbed_memos: set[bytes] = set()
-        """Contained target paths that another component has taken meanwhile."""
+    def __post_init__(self) -> None:
+        self.component_id = self.entry.component_id
+        self.version = self.entry.version + 1
 
     @property
     def has_actions(self) -> bool:

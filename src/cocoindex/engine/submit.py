@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cocoindex.engine import rows
 from cocoindex.engine.faults import FaultPoint, reach
@@ -16,7 +16,6 @@ from cocoindex.engine.sweep import sweep
 from cocoindex.engine.tree import Guard, removal_rows
 
 if TYPE_CHECKING:
-    from cocoindex.engine.component_memo import ComponentMemo
     from cocoindex.engine.entry import Entry
     from cocoindex.engine.execution import Execution
     from cocoindex.engine.submission import Submission
@@ -25,16 +24,18 @@ if TYPE_CHECKING:
 WritableBatch = list[tuple[bytes, bytes | None]]
 
 
-async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -> None:
-    """Bring the target states of a component that has run in step with what it declared."""
+async def submit(execution: Execution, with_memo: bytes | None) -> None:
+    """Bring the target states of a component that has run in step with what it declared.
+
+    ``with_memo``: the row of its memo, written once everything else has succeeded.
+    """
     run = execution.run
-    with_memo = None if memo is None else await memo.encode(execution, value)
     state_rows = () if execution.user_state is None else execution.user_state.commit_rows()
     # What a component holds while it waits for disk and sinks counts a thousandfold: no closures.
     submission = await prepare(partial(_plan, execution), where=execution)
     declared_children = execution.forget_declarations()
     run.mark_decided(execution.id, Decided.EXECUTED)
-    has_below = execution.place.node.has_children or execution.tree.root is not None
+    has_below = execution.has_below
     # Nothing comes between the commit and the memo of a leaf: one batch for both.
     at_once = with_memo if not has_below and not submission.kept else None
     commit = partial(_commit, execution, submission, state_rows, at_once)
@@ -63,7 +64,9 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
 def _plan(execution: Execution) -> Submission:
     contained = set() if execution.memos is None else execution.memos.contained()
     declarations = execution.declarations.values()
-    return plan(execution.run, execution.take_entry(), declarations, contained, mode="build")
+    submission = plan(execution.run, execution.take_entry(), declarations, contained, mode="build")
+    submission.extra_rows += execution.birth_rows()
+    return submission
 
 
 def _may_memoize(execution: Execution) -> bool:
@@ -128,6 +131,8 @@ def _commit_user_state(
 
 
 def _commit_existence(execution: Execution, batch: WritableBatch) -> None:
+    if execution.is_leaf:
+        return
     run = execution.run
     guard: Guard | None = None if run.guard is None else run.guard.withholds
     diff = execution.tree.diff(guard)

@@ -173,11 +173,13 @@ class Deletion:
         if node is not None and node.kind == NodeKind.COMPONENT:  # mounted again meanwhile
             section.write(self._rest)
             return True
-        if node is not None and node.kind == NodeKind.DIRECTORY:
+        if node is not None and not node.is_component:
             # Demoted: what is below belongs to the owner now. Only its own records go, and
             # what an earlier deletion of it, when it was no directory yet, had begun with.
             await self._delete_with_children([])
-            return await self._finish()
+            gone = await self._finish()
+            _remove_empty_directories(self._run, self.id)
+            return gone
         self._rest.append((place_key, None))
         if node is None or not node.has_children:
             await self._delete_own(self._rest)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from cocoindex.core.keys import StableKey, decode_key, decode_path, encode_key, encode_path
 from cocoindex.core.keys import path_text as text_of
 from cocoindex.engine import rows
@@ -46,7 +48,7 @@ class Level:
         return [(k, n) for k, n in self.stored.items() if n.kind == NodeKind.DEAD_DIRECTORY]
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Where a mounted component stands."""
 
     node: Node
@@ -181,15 +183,15 @@ class MountTree:
 
     def _ensure_component(self, level: Level, key: bytes) -> Place:
         stored = level.stored.get(key)
-        if stored is None:
+        if stored is None:  # its own rows will name it; without any, it leaves no trace
             node = Node(NodeKind.COMPONENT, self._app.new_node_id())
-        else:
-            level.found += stored.is_live
-            if stored.kind == NodeKind.COMPONENT:
-                return Place(stored, level.node_id, key, False)
-            node = Node(NodeKind.COMPONENT, stored.id, stored.has_children)
+            return Place(node, level.node_id, key, True)
+        level.found += stored.is_live
+        if stored.kind == NodeKind.COMPONENT:
+            return Place(stored, level.node_id, key, False)
+        node = Node(NodeKind.COMPONENT, stored.id, stored.has_children)
         self._app.section.write([(rows.existence_key(level.node_id, key), node.encode())])
-        return Place(node, level.node_id, key, stored is None)
+        return Place(node, level.node_id, key, False)
 
     def _ensure_directory(self, level: Level, key: bytes) -> Node:
         """The node of a directory, as it was stored before (which tells what to load).
