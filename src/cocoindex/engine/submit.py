@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from cocoindex.engine import rows
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.leftovers import Undecided, delete_kept
+from cocoindex.engine.planner import plan
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.run import Decided
 from cocoindex.engine.stats import Counter
-from cocoindex.engine.submission import plan
 from cocoindex.engine.sweep import sweep
 from cocoindex.engine.tree import Guard, removal_rows
 
@@ -37,7 +37,7 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
         lambda: plan(
             run,
             execution.take_entry(),
-            execution.declarations.values(),
+            execution.declarations,
             contained,
             mode="build",
         ),
@@ -53,7 +53,7 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
 
     await carry_out(run, submission, commit, where=execution)
     kept = submission.kept
-    if kept and any(declaration.child for declaration in execution.declarations.values()):
+    if kept and execution.declarations.has_containers:
         # The component's own containers were pending in the first plan; they are resolved now.
         kept = (await delete_kept(run, execution.take_entry, kept, where=execution)).kept
     if kept:
