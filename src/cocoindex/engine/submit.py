@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.engine import rows
+from cocoindex.engine.declarations import Declarations
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.leftovers import Undecided, delete_kept
 from cocoindex.engine.planner import plan
@@ -43,6 +44,8 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
         ),
         where=execution,
     )
+    has_containers = execution.declarations.has_containers
+    execution.declarations = Declarations()  # while others wait, what actions need is enough
     run.mark_decided(execution.id, Decided.EXECUTED)
     has_below = execution.place.node.has_children or execution.tree.root is not None
     # Nothing comes between the commit and the memo of a leaf: one batch for both.
@@ -53,7 +56,7 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
 
     await carry_out(run, submission, commit, where=execution)
     kept = submission.kept
-    if kept and execution.declarations.has_containers:
+    if kept and has_containers:
         # The component's own containers were pending in the first plan; they are resolved now.
         kept = (await delete_kept(run, execution.take_entry, kept, where=execution)).kept
     if kept:
