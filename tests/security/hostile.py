@@ -181,7 +181,8 @@ def embedded(tag: bytes, value: bytes, blob: bytes) -> bytes:
     if tag == b"K":
         row = rows.decode_tracking(value)
         for group in row.groups:
-            for item in group.items:
+            group.settled = dict.fromkeys(group.settled, blob)
+            for item in group.others:
                 item.states = tuple((version, blob) for version, _ in item.states)
         return rows.encode(row)
     return blob

@@ -160,8 +160,8 @@ def forget_the_memo(section: Section) -> None:
 
 def unsettle_below_a_memo(section: Section) -> None:
     key, row = tracked(section, is_memoized=True)
-    item = row.groups[0].items[0]
-    item.states = [*item.states, (row.version, None)]
+    key_of_item, record = row.groups[0].settled.popitem()
+    row.groups[0].unsure[key_of_item] = record
     section.write([(key, rows.encode(row))])
 
 

@@ -15,7 +15,10 @@ __all__ = ["fingerprinter"]
 
 Fields = tuple[Any, ...]
 
-_digest: Final = Domain("coco.row").digest
+Layout = tuple[Callable[[bytes], bytes], Callable[[Fields], Any]]
+"""What digests the picked fields of a row, and what picks them."""
+
+_domain: Final = Domain("coco.row")
 
 
 def fingerprinter(names: Sequence[str]) -> Callable[[Fields], bytes]:
@@ -25,12 +28,12 @@ def fingerprinter(names: Sequence[str]) -> Callable[[Fields], bytes]:
     changes no fingerprint.
     """
     encode = msgspec.msgpack.Encoder().encode
-    by_absent: dict[tuple[bool, ...], tuple[bytes, Callable[[Fields], Any]]] = {}
+    by_absent: dict[tuple[bool, ...], Layout] = {}
 
-    def layout(absent: tuple[bool, ...]) -> tuple[bytes, Callable[[Fields], Any]]:
-        """For rows with these fields absent: the names of the others, and what picks them."""
+    def layout(absent: tuple[bool, ...]) -> Layout:
+        """For rows with these fields absent; the names of the others belong to the digest."""
         order = [i for i in sorted(range(len(names)), key=names.__getitem__) if not absent[i]]
-        found = encode([names[i] for i in order]), _picker(order)
+        found = _domain.digest_behind(encode([names[i] for i in order])), _picker(order)
         if len(by_absent) < _MOST_LAYOUTS:
             by_absent[absent] = found
         return found
@@ -41,10 +44,10 @@ def fingerprinter(names: Sequence[str]) -> Callable[[Fields], bytes]:
         try:
             if None in fields:
                 absent = tuple([value is None for value in fields])
-                prefix, pick = by_absent.get(absent) or layout(absent)
+                digest, pick = by_absent.get(absent) or layout(absent)
             else:
-                prefix, pick = complete
-            return _digest(prefix + encode(pick(fields)))
+                digest, pick = complete
+            return digest(encode(pick(fields)))
         except (TypeError, ValueError, OverflowError):  # made by a user's own encoder
             known = zip(names, fields, strict=True)
             return fingerprint_object({n: v for n, v in known if v is not None})

@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from cocoindex.connectorkits.columns import enum_value
+from cocoindex.connectorkits.row_compiler import leaves_alone
 from cocoindex.errors import UsageTypeError, UsageValueError
 
 __all__ = ["Key", "key_part", "key_text", "key_value"]
@@ -24,6 +25,7 @@ def key_text(key: Key) -> str:
 _KEYS_AS_THEY_ARE: Final = frozenset((str, int, bool, bytes, UUID))
 
 
+@leaves_alone("type({v}) is str or type({v}) is int or type({v}) is bytes")
 def key_part(value: Any) -> Any:
     """A value as part of a stable key: what no key can hold becomes text, without loss.
 

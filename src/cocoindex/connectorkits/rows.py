@@ -11,6 +11,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, Final, Literal, NamedTuple
 
 from cocoindex.connectorkits.columns import Encoder
+from cocoindex.connectorkits.row_compiler import compile_encoder
 from cocoindex.connectorkits.row_fingerprints import fingerprinter
 from cocoindex.connectorkits.row_keys import Key, key_part, key_text, key_value
 from cocoindex.errors import UsageTypeError, UsageValueError
@@ -88,11 +89,9 @@ class RowCodec:
     """
 
     __slots__ = (
-        "_encoders",
+        "_encode",
         "_extractors",
         "_key",
-        "_one_key",
-        "_required",
         "_warned",
         "fields",
         "options",
@@ -109,21 +108,16 @@ class RowCodec:
         table: str,
         options: RowOptions,
     ) -> None:
-        self.fields = tuple(fields)
+        self.fields = tuple(
+            f._replace(key_encoder=f.key_encoder or key_part) if f.name in primary_key else f
+            for f in fields
+        )
         self.title = title
         self.table = table
         self.options = options
-        self._encoders = [f.encoder or _as_it_is for f in self.fields]
         position = {f.name: i for i, f in enumerate(self.fields)}
-        self._key = [
-            (position[name], self.fields[position[name]].key_encoder or key_part)
-            for name in primary_key
-        ]
-        self._one_key = self._key[0] if len(self._key) == 1 else None
-        # Key columns are looked at already.
-        self._required = [
-            i for i, f in enumerate(self.fields) if not f.nullable and f.name not in primary_key
-        ]
+        self._key = [position[name] for name in primary_key]
+        self._encode = compile_encoder(self.fields, self._key, self._explain)
         self._extractors: dict[type, Callable[[Any], Sequence[Any]]] = {}
         self._warned: set[str] = set()
 
@@ -145,28 +139,10 @@ class RowCodec:
         except AttributeError:
             raise self._no_attribute(row) from None
         try:
-            if self._one_key is not None:
-                i, encode = self._one_key
-                if values[i] is None:
-                    self._explain(values)
-                key: Key = (encode(values[i]),)
-            else:
-                if any(values[i] is None for i, _ in self._key):
-                    self._explain(values)
-                key = tuple([encode(values[i]) for i, encode in self._key])
-            fields = tuple(
-                [
-                    value if value is None else encode(value)
-                    for encode, value in zip(self._encoders, values)  # noqa: B905 - as long
-                ]
-            )
+            return self._encode(values)
         except ENCODER_ERRORS:
             self._explain(values)
             raise
-        for i in self._required:
-            if fields[i] is None:
-                self._explain(values)
-        return key, fields
 
     def _explain(self, values: Sequence[Any]) -> None:
         """Raise the error that says which column of a row is at fault.
@@ -174,25 +150,25 @@ class RowCodec:
         It does not say what with: the text of a foreign error may quote the value.
         """
         parts = []
-        for i, encode in self._key:
+        for i in self._key:
             if values[i] is None:
                 raise UsageValueError(
                     f"{self.title} primary key column {self.fields[i].name!r} cannot be None "
                     f"(table {self.table})"
                 ) from None
-            parts.append(self._tried(encode, i, values[i], ""))
+            parts.append(self._tried(self.fields[i].key_encoder, i, values[i], ""))
         where = f", row {key_text(tuple(parts))}"
-        for i, encode in enumerate(self._encoders):
+        for i, field in enumerate(self.fields):
             if values[i] is not None:
-                self._tried(encode, i, values[i], where)
-            elif not self.fields[i].nullable:
+                self._tried(field.encoder, i, values[i], where)
+            elif not field.nullable:
                 raise UsageValueError(
                     f"{self._place(i)}{where}: None, but the column is NOT NULL"
                 ) from None
 
-    def _tried(self, encode: Encoder, i: int, value: Any, where: str) -> Any:
+    def _tried(self, encode: Encoder | None, i: int, value: Any, where: str) -> Any:
         try:
-            return encode(value)
+            return value if encode is None else encode(value)
         except (UsageValueError, UsageTypeError) as error:
             kind: type[UsageValueError | UsageTypeError] = type(error)
             what = str(error)
@@ -243,7 +219,7 @@ class RowCodec:
         return extract
 
     def _incomplete(self, row: Mapping[str, Any], names: list[str]) -> list[Any]:
-        for i, _ in self._key:
+        for i in self._key:
             if names[i] not in row:
                 raise UsageValueError(
                     f"{self.title} row is missing primary key column {names[i]!r} "
@@ -267,10 +243,6 @@ class RowCodec:
         if text not in self._warned:
             self._warned.add(text)
             _log.warning("%s", text)
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 _SIZED: Final = (str, bytes, bytearray, memoryview)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from math import nan
 from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
 
 from cocoindex.core.fingerprint import Fingerprint
 
@@ -27,6 +29,7 @@ __all__ = [
     "StateFn",
     "Writer",
     "canonical_module",
+    "plain_form",
     "type_name_form",
     "write",
     "write_mapping",
@@ -199,11 +202,48 @@ WRITERS.update(SCALARS)
 # Containers
 
 
-def write_sequence(out: bytearray, value: Iterable[Any], canon: Canon) -> None:
+_EXACT: Final[dict[type, Callable[[Any], Any]]] = {
+    type(None): lambda value: value,
+    bool: lambda value: value,
+    int: int.__index__,
+    str: str.__str__,
+    bytes: bytes,
+    bytearray: bytes,
+    memoryview: bytes,
+}
+_EXACT_BY_WRITER: Final = {SCALARS[kind]: exact for kind, exact in _EXACT.items()}
+_PLAIN: Final = frozenset((type(None), bool, int, str, bytes))
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+def plain_form(value: Sequence[Any]) -> bytes | None:
+    """Form of a sequence of nothing but ``None``, booleans, integers, text and bytes, such as a
+    row: written in one call. ``None`` for other sequences, and for huge integers and lone
+    surrogates in it.
+
+    Its first byte is no tag of another form.
+    """
+    if not _PLAIN.issuperset(map(type, value)):
+        exact = [_EXACT_BY_WRITER.get(WRITERS[type(item)]) for item in value]
+        if None in exact:
+            return None
+        value = [to_exact(item) for to_exact, item in zip(exact, value, strict=True) if to_exact]
+    try:
+        return _encode(value if isinstance(value, (tuple, list)) else list(value))
+    except (OverflowError, UnicodeEncodeError):
+        return None
+
+
+def write_sequence(out: bytearray, value: Sequence[Any], canon: Canon) -> None:
     """Form of a list, a tuple or any other sequence."""
     # A tuple is a value: whether two places share one must not matter, and a cycle always
     # leads through something mutable.
     if not isinstance(value, tuple) and canon.visited(out, value):
+        return
+    plain = plain_form(value)
+    if plain is not None:
+        out += plain
         return
     out += b"L"
     for item in value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, Union, final
 
@@ -99,6 +99,19 @@ class Domain:
         hasher = self._base.copy()
         hasher.update(data)
         return hasher.digest()
+
+    def digest_behind(self, prefix: bytes) -> Callable[[bytes], bytes]:
+        """A function from ``data`` to the digest of ``prefix + data``."""
+        base = self._base.copy()
+        base.update(prefix)
+        copy = base.copy
+
+        def digest(data: bytes) -> bytes:
+            hasher = copy()
+            hasher.update(data)
+            return hasher.digest()
+
+        return digest
 
 
 def fingerprint_bytes(data: bytes | bytearray | memoryview) -> bytes:

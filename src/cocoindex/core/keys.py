@@ -148,11 +148,12 @@ def normalize_key(key: Any) -> StableKey:
 
 def normalize_and_encode(key: Any) -> tuple[StableKey, bytes]:
     """``normalize_key(key)`` and ``encode_key(key)``; raises what they raise."""
-    encoded = encode_key(key)
     kind = type(key)
-    if kind is str or kind is int or (kind is tuple and _SCALARS.issuperset(map(type, key))):
-        return key, encoded  # as they are stored: what is wrong with an int, encoding finds
-    return normalize_key(key), encoded
+    if kind is str or kind is int:
+        return key, encode_key(key)  # as they are stored: what is wrong with an int, encoding finds
+    if kind is tuple and _SCALARS.issuperset(map(type, key)):
+        return key, _encode_flat(key)
+    return normalize_key(key), encode_key(key)
 
 
 def _normalize(key: Any, whole: Any, depth: int) -> StableKey:
@@ -246,22 +247,32 @@ def _escape(raw: bytes) -> bytes:
 
 
 def _encode_int(value: int) -> bytes:
-    _checked_int(value, value)
-    if value >= 0:
+    if 0 <= value <= INT_MAX:
         size = (value.bit_length() + 7) >> 3
         return _INT_TAGS[8 + size] + value.to_bytes(size, "big")
+    _checked_int(value, value)
     size = ((-value).bit_length() + 7) >> 3
     return _INT_TAGS[8 - size] + (value + (1 << (8 * size)) - 1).to_bytes(size, "big")
 
 
-def _encode_tuple(key: Iterable[Any]) -> bytes:
+def _encode_tuple(key: tuple[Any, ...]) -> bytes:
+    if _SCALARS.issuperset(map(type, key)):
+        return _encode_flat(key)
     try:
-        if _SCALARS.issuperset(map(type, key)):  # the key of a row, mostly
-            return b"3" + b"".join(map(encode_key, key)) + b"\0"
         return _encode_nested(key, 1)
     except (UsageTypeError, InvalidKeyError):
         normalize_key(key)  # raises the same error, naming the whole key
         raise
+
+
+def _encode_flat(key: tuple[Any, ...]) -> bytes:
+    """A tuple of scalars, such as the key of a row."""
+    try:
+        parts = encode_key(key[0]) if len(key) == 1 else b"".join(map(encode_key, key))
+    except InvalidKeyError:
+        normalize_key(key)  # raises the same error, naming the whole key
+        raise
+    return b"3%b\0" % parts
 
 
 def _encode_nested(key: Iterable[Any], depth: int) -> bytes:
@@ -388,6 +399,9 @@ def _damaged(data: bytes) -> DeserializationError:
     return DeserializationError(f"not an encoded stable key: {shown or 'no bytes'}")
 
 
+_SIZES: Final = tuple(bytes((size,)) for size in range(16))
+
+
 def key_segment(encoded: bytes) -> bytes:
     """16 bytes that stand for an encoded key: the key itself if it is short, else a digest.
 
@@ -395,7 +409,7 @@ def key_segment(encoded: bytes) -> bytes:
     """
     size = len(encoded)
     if size <= 15:
-        return (bytes((size,)) + encoded).ljust(16, b"\0")
+        return (_SIZES[size] + encoded).ljust(16, b"\0")
     return b"\xff" + blake2b(encoded, digest_size=15).digest()
 
 

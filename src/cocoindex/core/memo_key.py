@@ -28,6 +28,7 @@ from cocoindex.core.canonical import (
     StateFn,
     Writer,
     canonical_module,
+    plain_form,
     type_name_form,
     write,
     write_mapping,
@@ -277,8 +278,13 @@ def fingerprint_value(value: object, state_fns: list[StateFn] | None = None) -> 
     Raises:
         TypeError: if the value, or something in it, can't be keyed.
     """
+    writer = WRITERS[type(value)]
+    if writer is write_sequence and isinstance(value, tuple):
+        plain = plain_form(value)
+        if plain is not None:
+            return _digest(plain)
     out = bytearray()
-    WRITERS[type(value)](out, value, Canon(state_fns))
+    writer(out, value, Canon(state_fns))
     return _digest(out)
 
 

@@ -253,6 +253,10 @@ def strip_non_existence(type_hint: Any) -> Any:
     return type_hint if len(kept) == len(args) else Union[kept]  # noqa: UP007 - made at run time
 
 
+_SMALL: Final = 1024
+"""Bytes of a payload that is rather copied than viewed."""
+
+
 class _Deserializer:
     """Reads values of one type hint; decoders are built when first needed."""
 
@@ -261,33 +265,33 @@ class _Deserializer:
     def __init__(self, hint: Any, source_label: str | None) -> None:
         self._hint = hint
         self._source_label = source_label
-        self._decode: Callable[[memoryview], Any] | None = None
+        self._decode: Callable[[bytes | memoryview], Any] | None = None
         self._adapter: Any = None
 
     def __call__(self, data: bytes | memoryview) -> Any:
-        if len(data) == 0:
+        size = len(data)
+        if size == 0:
             raise self._error("Empty payload")
         route = data[0]
         if route == 1:
-            return self._read_msgpack(memoryview(data)[1:])
+            # A view of its own costs more than the copy of a few bytes.
+            payload = data[1:] if size < _SMALL else memoryview(data)[1:]
+            decode = self._decode or self._build_decoder()
+            try:
+                return decode(payload)
+            except Exception as error:  # noqa: BLE001 - also what a user's __post_init__ raises
+                raise self._unreadable(error) from (_refusal(error) or error)
         if route == _PICKLE:
             return self._read_pickle(data)
         if route == 2:
             return self._read_pydantic(memoryview(data)[1:])
         raise self._error(f"Unknown routing byte: {route:#x}")
 
-    def _read_msgpack(self, payload: memoryview) -> Any:
-        decode = self._decode or self._build_decoder()
-        try:
-            return decode(payload)
-        except Exception as error:  # noqa: BLE001 - also whatever a user's __post_init__ raises
-            refusal = _refusal(error)
-            what = "msgspec" if refusal is None else "pickle"
-            raise self._error(f"Failed to deserialize {what} payload: {error}") from (
-                refusal or error
-            )
+    def _unreadable(self, error: Exception) -> DeserializationError:
+        what = "msgspec" if _refusal(error) is None else "pickle"
+        return self._error(f"Failed to deserialize {what} payload: {error}")
 
-    def _build_decoder(self) -> Callable[[memoryview], Any]:
+    def _build_decoder(self) -> Callable[[bytes | memoryview], Any]:
         hint = self._resolved_hint()
         try:
             decoder = msgspec.msgpack.Decoder(hint, dec_hook=_decode_hook, ext_hook=_extension_hook)

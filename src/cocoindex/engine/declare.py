@@ -11,7 +11,7 @@ from cocoindex.engine.targets import TargetState
 from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
 
 if TYPE_CHECKING:
-    from cocoindex.engine.execution import Execution
+    from cocoindex.engine.declarations import Stretch
 
 
 def declare_target_state(target_state: TargetState[Any]) -> None:
@@ -22,16 +22,9 @@ def declare_target_state(target_state: TargetState[Any]) -> None:
         ValueError: declared before in this execution.
     """
     scope = current_or_none()
-    if (
-        scope is None
-        or type(target_state) is not TargetState
-        or target_state.provider.info is None
-        or scope.frame.has_ended
-        or not scope.execution.run.is_live(target_state.provider)
-    ):
+    if scope is None or type(target_state) is not TargetState or scope.frame.has_ended:
         scope = _scope_for(target_state)  # says what is wrong
-    _check_limits(scope.execution, target_state)
-    scope.execution.declare(scope.frame, target_state)
+    _declare(scope, target_state)
 
 
 def declare_target_state_with_child(
@@ -48,20 +41,48 @@ def declare_target_state_with_child(
     scope = _scope_for(target_state)
     if target_state.value is NON_EXISTENCE:
         raise UsageValueError("a container can't be declared as NON_EXISTENCE")
-    _check_limits(scope.execution, target_state)
     child = make_provider(target_state.provider, target_state.key, None)
-    scope.execution.declare(scope.frame, target_state.with_child(child))
+    stretch = _declare(scope, target_state)
+    stretch.children[target_state.encoded_key] = child
     scope.execution.run.add_provider(child)
     return child
 
 
-def _check_limits(execution: Execution, state: TargetState[Any]) -> None:
-    limits = execution.run.limits
-    most_bytes, most_states = limits.key_bytes, limits.states_per_component
-    if most_bytes is not None and len(state.encoded_key) > most_bytes:
-        limits.check_key(state.key, state.encoded_key)
-    if most_states is not None:
+def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
+    """Record a declaration, from any thread of the component."""
+    execution, frame = scope.execution, scope.frame
+    provider, encoded = state.provider, state.encoded_key
+    stretches, limits = execution.declarations.stretches, execution.run.limits
+    if stretches and (stretch := stretches[-1]).provider is provider:
+        pass
+    else:
+        stretch = _begin_stretch(scope, state)
+    if limits.key_bytes is not None and len(encoded) > limits.key_bytes:
+        limits.check_key(state.key, encoded)
+    if limits.states_per_component is not None:
         limits.check_count(len(execution.declarations), execution)
+    declared = (encoded, state.key, state.value)
+    if stretch.known.setdefault(encoded, declared) is not declared:
+        raise UsageValueError(
+            f"target state {state} is already declared in this execution of {execution}"
+        )
+    stretch.states.append(declared)
+    if frame.in_memo_call:
+        frame.declared[state.target_path] = None
+    if provider.generation is not None:
+        frame.providers[provider.target_path] = provider.generation
+    return stretch
+
+
+def _begin_stretch(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
+    if state.provider.info is None:
+        state.provider.require_info()
+    if not scope.execution.run.is_live(state.provider):
+        raise UsageError(
+            f"the provider of {state} comes from an earlier run: mount or declare its "
+            "container in this one"
+        )
+    return scope.execution.declarations.begin(state.provider)
 
 
 def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
@@ -71,16 +92,11 @@ def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
             f"expected a TargetState (provider.target_state(key, value)), "
             f"not {type(target_state).__name__}"
         )
-    if target_state.provider.info is None:
-        target_state.provider.require_info()
     if scope.frame.has_ended:
+        if target_state.provider.info is None:
+            target_state.provider.require_info()
         raise UsageError(
             f"the function that declares {target_state} in component {scope} has returned; a task "
             "it left behind can't declare anything any more"
-        )
-    if not scope.execution.run.is_live(target_state.provider):
-        raise UsageError(
-            f"the provider of {target_state} comes from an earlier run: mount or declare its "
-            "container in this one"
         )
     return scope

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import msgspec
 
 from cocoindex.core.keys import decode_key, decode_path, key_segment, path_text
 from cocoindex.engine import rows
-from cocoindex.engine.rows import Item, ItemGroup, TrackingRow
+from cocoindex.engine.rows import ABSENT, Item, ItemGroup, TrackingRow
 from cocoindex.errors import StoreFormatError
 
 GroupKey = tuple[bytes, int | None]
@@ -16,20 +17,106 @@ GroupKey = tuple[bytes, int | None]
 
 
 class Group(msgspec.Struct, eq=False, gc=False):
-    """The tracked items below one provider (one generation of it)."""
+    """The tracked items below one provider (one generation of it).
+
+    An item stands in one place only. Where it is as good as its record it is no object, so that
+    a run over many of them has nothing to make.
+
+    Attributes:
+        settled: records of items that are in one state, are no containers, and have
+            ``schema_version``.
+        coming: the same for items that are new with this submission: until its sinks have
+            succeeded, they may be there or not.
+        going: the same for items that go with this submission.
+        others: all other items.
+        version: of the entry as it was read.
+    """
 
     path: bytes
     provider_id: int | None
+    version: int
     target_path: bytes
-    items: dict[bytes, Item] = msgspec.field(default_factory=dict)
+    schema_version: int = 0
+    settled: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    coming: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    going: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    others: dict[bytes, Item] = msgspec.field(default_factory=dict)
     _by_segment: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+
+    def read(self, stored: ItemGroup) -> None:
+        self.schema_version = stored.schema_version
+        self.settled = stored.settled
+        stored.settled = {}
+        self.others = {item.key: item for item in stored.items(self.version)}
+
+    def stored(self) -> ItemGroup:
+        unsure = {**self.coming, **self.going} if self.going else self.coming
+        others = list(self.others.values())
+        return ItemGroup(
+            self.path, self.provider_id, self.schema_version, self.settled, unsure, others
+        )
+
+    def __len__(self) -> int:
+        return len(self.settled) + len(self.coming) + len(self.going) + len(self.others)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self.settled or key in self.coming or key in self.going or key in self.others
+
+    def keys(self) -> Iterator[bytes]:
+        return chain(self.settled, self.coming, self.going, self.others)
+
+    def get(self, key: bytes) -> Item | None:
+        """The item of this key; put it back after a change."""
+        record = self.settled.get(key)
+        if record is not None:
+            return Item(key, ((self.version, record),), self.schema_version)
+        record = self.coming.get(key) or self.going.get(key)
+        if record is not None:
+            return Item(key, (ABSENT, (self.version, record)), self.schema_version)
+        return self.others.get(key)
+
+    def put(self, item: Item) -> None:
+        """Track an item as it is now."""
+        self.remove(item.key)
+        record = item.states[0][1] if len(item.states) == 1 else None
+        if record is None or item.is_container or item.schema_version != self.schema_version:
+            self.others[item.key] = item
+        else:
+            self.settled[item.key] = record
+
+    def remove(self, key: bytes) -> bool:
+        """Track an item no more; whether it was."""
+        return (
+            self.settled.pop(key, None) is not None
+            or self.others.pop(key, None) is not None
+            or self.coming.pop(key, None) is not None
+            or self.going.pop(key, None) is not None
+        )
+
+    def use_schema_version(self, schema_version: int) -> None:
+        """From here on, items settle with this schema version."""
+        if schema_version != self.schema_version:
+            for key in self.settled:
+                item = self.get(key)
+                assert item is not None
+                self.others[key] = item
+            self.settled = {}
+            self.schema_version = schema_version
+
+    def arrive(self) -> None:
+        """What was coming is there."""
+        if self.settled:
+            self.settled.update(self.coming)
+        else:
+            self.settled = self.coming
+        self.coming = {}
 
     def at_segment(self, segment: bytes) -> Item | None:
         """The item whose target path ends with ``segment``."""
-        if segment not in self._by_segment and len(self._by_segment) < len(self.items):
-            self._by_segment = {key_segment(key): key for key in self.items}
+        if segment not in self._by_segment and len(self._by_segment) < len(self):
+            self._by_segment = {key_segment(key): key for key in self.keys()}
         key = self._by_segment.get(segment)
-        return None if key is None else self.items.get(key)
+        return None if key is None else self.get(key)
 
     def path_of(self, key: bytes) -> bytes:
         return self.target_path + key_segment(key)
@@ -75,8 +162,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
         self.has_memos = row.has_memos
         self.has_state = row.has_state
         for stored in row.groups:
-            group = self.group((stored.path, stored.provider_id))
-            group.items = {item.key: item for item in stored.items}
+            self.group((stored.path, stored.provider_id)).read(stored)
 
     def encode(self) -> bytes:
         return rows.encode(
@@ -88,23 +174,15 @@ class Entry(msgspec.Struct, eq=False, gc=False):
                 self.is_memoized,
                 self.has_memos,
                 self.has_state,
-                [
-                    ItemGroup(group.path, group.provider_id, list(group.items.values()))
-                    for group in self.groups.values()
-                    if group.items
-                ],
+                [group.stored() for group in self.groups.values() if len(group)],
             )
         )
 
     def group(self, key: GroupKey) -> Group:
         found = self.groups.get(key)
         if found is None:
-            found = self.groups[key] = Group(*key, rows.target_path_of(key[0]))
+            found = self.groups[key] = Group(*key, self.version, rows.target_path_of(key[0]))
         return found
-
-    def find(self, key: GroupKey, item_key: bytes) -> Item | None:
-        group = self.groups.get(key)
-        return None if group is None else group.items.get(item_key)
 
     def at(self, target_path: bytes) -> Iterator[tuple[Group, Item]]:
         """Items at a target path, of whatever provider generation."""
@@ -119,7 +197,8 @@ class Entry(msgspec.Struct, eq=False, gc=False):
         """Every tracked target path, and whether its item is settled."""
         paths: dict[bytes, bool] = {}
         for group in self.groups.values():
-            for item in group.items.values():
-                path = group.path_of(item.key)
-                paths[path] = item.is_settled and paths.get(path, True)
+            for key in group.keys():  # noqa: SIM118 - no dictionary
+                path, other = group.path_of(key), group.others.get(key)
+                is_settled = key in group.settled or (other is not None and other.is_settled)
+                paths[path] = is_settled and paths.get(path, True)
         return paths

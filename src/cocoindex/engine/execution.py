@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.keys import StableKey, path_text
 from cocoindex.engine import rows
+from cocoindex.engine.declarations import Declarations
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import ExceptionContext, HandlerChain, MountKind
 from cocoindex.engine.frames import Frame
 from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.scope import ComponentContext
 from cocoindex.engine.tree import MountTree, Place
-from cocoindex.errors import UsageError, UsageValueError
+from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
     from cocoindex.engine.component_memo import ComponentMemo
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from cocoindex.engine.function_memos import FunctionMemos
     from cocoindex.engine.run import Run
     from cocoindex.engine.stats import StatsGroup
-    from cocoindex.engine.targets import TargetState
     from cocoindex.engine.user_state import UserState
 
 Provider = TargetStateProvider[Any, Any, Any]
@@ -46,7 +46,6 @@ class Execution:
         "args",
         "collects_deps",
         "declarations",
-        "declared_count",
         "frame",
         "function",
         "handlers",
@@ -104,7 +103,7 @@ class Execution:
             own_logic=function.logic() if self.collects_deps else None,
         )
         self.scope = ComponentContext(self, self.frame, (), handlers, stats)
-        self.declarations: dict[bytes, TargetState[Any]] = {}
+        self.declarations = Declarations()
         self.memo = memo
         """The component memo, if it was probed before the execution started."""
         self.memos: FunctionMemos | None = None
@@ -258,7 +257,7 @@ class Execution:
         """Let go of everything at the end, so that nothing waits for the cycle collector."""
         self.release_memo()
         self.args, self.kwargs = (), {}
-        self.declarations = {}
+        self.declarations = Declarations()
         self.memos = self.user_state = self.task = None
         del self.scope
 
@@ -271,29 +270,3 @@ class Execution:
         if self.has_permit:
             self.has_permit = False
             self.run.app.limiter.release()
-
-    # --- declarations ------------------------------------------------------------------------
-
-    def forget_declarations(self) -> bool:
-        """They are planned for, and may be many. Whether there were containers among them."""
-        self.declarations = {}
-        return self._declared_children
-
-    def declare(self, frame: Frame, state: TargetState[Any]) -> None:
-        """Record a declaration (from any thread of this component).
-
-        Raises:
-            ValueError: the same target state was declared before in this execution.
-        """
-        path = state.target_path
-        if path in self.declarations or self.declarations.setdefault(path, state) is not state:
-            raise UsageValueError(
-                f"target state {state} is already declared in this execution of {self}"
-            )
-        if frame.in_memo_call:
-            frame.declared[path] = None
-        if state.child is not None:
-            self._declared_children = True
-        provider = state.provider
-        if provider.generation is not None:
-            frame.providers[provider.target_path] = provider.generation

@@ -167,7 +167,9 @@ def detail(snapshot: SectionSnapshot, place: _Place) -> StablePathDetail:
         return StablePathDetail(path, kind, 0, "", 0, has_memo, [])
     row = rows.decode_tracking(raw)
     items = [
-        _item(group.path, group.provider_id, item) for group in row.groups for item in group.items
+        _item(group.path, group.provider_id, item)
+        for group in row.groups
+        for item in group.items(row.version)
     ]
     return StablePathDetail(
         path, kind, row.version, row.processor, len(items), has_memo or row.has_memos, items
@@ -249,7 +251,7 @@ class _Owners:
                 decode_key(item.key),
             )
             for group in rows.decode_tracking(raw).groups
-            for item in group.items
+            for item in group.items()
         }
 
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import ContainerUnavailable, container_row
 from cocoindex.engine.exception_handlers import ExceptionContext, HandlerChain, route_in_run
+from cocoindex.engine.planner import plan_leftovers
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.stats import Counter, StatsGroup
-from cocoindex.engine.submission import Kept, Submission, plan_leftovers
+from cocoindex.engine.submission import Kept, Submission
 from cocoindex.engine.sweep import Deletion, any_in_chunks
 
 if TYPE_CHECKING:

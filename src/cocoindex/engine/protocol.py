@@ -5,13 +5,14 @@ plan -> possible states on disk -> sinks -> settled states. Each boundary is a f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cocoindex.engine import rows
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.sinks import resolve_children
-from cocoindex.engine.submission import InFlight, MustWait, Submission
+from cocoindex.engine.submission import InFlight, Submission
+from cocoindex.engine.takeover import MustWait
 
 if TYPE_CHECKING:
     from cocoindex.engine.entry import Entry, Group
@@ -73,22 +74,24 @@ def _precommit(run: Run, submission: Submission, where: object) -> None:
 def settle(submission: Submission) -> Batch:
     """Give touched items their final states; the rows that release what is tracked no more."""
     entry = submission.entry
-    batch: list[tuple[bytes, bytes | None]] = []
+    for group in entry.groups.values():
+        group.arrive()
     for group, item, states, schema_version in submission.final:
-        if group.items.get(item.key) is not item:
-            continue  # taken over by another component meanwhile
-        if states:
+        if group.others.get(item.key) is item:  # else taken over by another component meanwhile
             item.states = states
             item.schema_version = schema_version
-            continue
-        del group.items[item.key]
-        path = group.path_of(item.key)
-        if not any(item.key in other.items for other in _others(entry, group)):
-            batch.append((rows.owner_key(path), None))
+            group.put(item)
+    batch: list[tuple[bytes, bytes | None]] = []
+    for group, keys in submission.gone:
+        others = _of_same_path(entry, group)
+        for key in keys:
+            if group.remove(key) and not any(key in other for other in others):
+                batch.append((rows.owner_key(group.path_of(key)), None))
     return batch
 
 
-def _others(entry: Entry, group: Group) -> Iterator[Group]:
+def _of_same_path(entry: Entry, group: Group) -> list[Group]:
     """Groups of other generations of the same provider: they may hold the same path."""
-    if len(entry.groups) > 1:
-        yield from (g for g in entry.groups.values() if g is not group and g.path == group.path)
+    if len(entry.groups) == 1:
+        return []
+    return [g for g in entry.groups.values() if g is not group and g.path == group.path]

@@ -32,7 +32,7 @@ FIRST_GENERATION: Generation = (0, 0)
 class HandlerInfo:
     """A handler with what its annotations say: how to decode records and rebuild keys."""
 
-    __slots__ = ("_decode", "_fallback", "_key_type", "handler", "rebuilds_keys", "reconcile")
+    __slots__ = ("_key_type", "decode_record", "handler", "rebuilds_keys", "reconcile")
 
     def __init__(self, handler: Any) -> None:
         self.handler = handler
@@ -40,16 +40,7 @@ class HandlerInfo:
         types = _handler_types(type(handler))
         self._key_type = types.key
         self.rebuilds_keys = types.key is not None
-        self._decode = types.decode
-        self._fallback = types.record_is_fallback
-
-    def decode_record(self, payload: bytes) -> Any:
-        try:
-            return self._decode(payload)
-        except DeserializationError:
-            if not self._fallback:
-                raise
-            return deserialize(payload)
+        self.decode_record: Callable[[bytes], Any] = types.decode
 
     def wants_children_first(self, key: Any, record: Any) -> bool:
         """Whether this container's children must be deleted one by one before it."""
@@ -64,7 +55,6 @@ class HandlerInfo:
 class _HandlerTypes(typing.NamedTuple):
     key: Any
     decode: Callable[[bytes], Any]
-    record_is_fallback: bool
 
 
 _types_by_class: dict[type, _HandlerTypes] = {}
@@ -81,14 +71,26 @@ def _inspect_handler(cls: type) -> _HandlerTypes:
     annotations = _parameter_annotations(cls.reconcile)  # type: ignore[attr-defined]
     generic_key, generic_record = _generic_types(cls)
     record = _element_type(annotations.get(2))
-    fallback = record is None
+    is_annotated = record is not None
     if record is None:
         record = generic_record if generic_record is not None else Any
-    label = f"tracking record of {cls.__module__}.{cls.__qualname__}"
+    decode = make_deserialize_fn(record, f"tracking record of {cls.__module__}.{cls.__qualname__}")
     key = annotations.get(0, generic_key)
     return _HandlerTypes(
-        key if _is_named_tuple(key) else None, make_deserialize_fn(record, label), fallback
+        key if _is_named_tuple(key) else None, decode if is_annotated else _or_untyped(decode)
     )
+
+
+def _or_untyped(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """What was not annotated may be of another type."""
+
+    def decode_record(payload: bytes) -> Any:
+        try:
+            return decode(payload)
+        except DeserializationError:
+            return deserialize(payload)
+
+    return decode_record
 
 
 def _parameter_annotations(method: Any) -> dict[int, Any]:
@@ -250,6 +252,10 @@ class TargetStateProvider(Generic3[T1, T2, T3]):
         return path_text(self.keys)
 
     # --- for the engine --------------------------------------------------------------------
+
+    def path_of(self, encoded_key: bytes) -> bytes:
+        """The target path of the target state with this key."""
+        return self.target_path + key_segment(encoded_key)
 
     @property
     def provider_id(self) -> int | None:

@@ -22,7 +22,7 @@ tag    key                             value
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import lru_cache
 from struct import Struct as Packing
@@ -101,6 +101,9 @@ States are tuples all through: the garbage collector lets go of tuples of plain 
 there is one per target state in flight."""
 
 
+ABSENT: Final[State] = (0, None)
+
+
 class Item(msgspec.Struct, array_like=True, gc=False):
     """One tracked target state: its key and every state the outside world may be in."""
 
@@ -116,6 +119,10 @@ class Item(msgspec.Struct, array_like=True, gc=False):
         return len(self.states) == 1 and self.states[0][1] is not None
 
     @property
+    def is_container(self) -> bool:
+        return self.generation is not None or self.children_first
+
+    @property
     def records(self) -> list[bytes]:
         return [record for _, record in self.states if record is not None]
 
@@ -125,11 +132,36 @@ class Item(msgspec.Struct, array_like=True, gc=False):
 
 
 class ItemGroup(msgspec.Struct, array_like=True, gc=False):
-    """The items below one provider. ``path`` is the readable key chain of the provider."""
+    """The items below one provider.
+
+    Nearly all of them are no containers, and in one known state. Of those a record per key says
+    everything, and a dictionary of bytes costs next to nothing to read and to write.
+    """
 
     path: bytes
+    """The readable key chain of the provider."""
     provider_id: int | None
-    items: list[Item]
+    schema_version: int
+    """Of the items in ``settled`` and ``unsure``."""
+    settled: dict[bytes, bytes]
+    """The record of each item that is in one state, by key."""
+    unsure: dict[bytes, bytes]
+    """The same for items that may be in this state, or absent."""
+    others: list[Item]
+
+    def items(self, version: int = 0) -> Iterator[Item]:
+        """All of them; those whose version is not stored are of ``version``."""
+        for key, record in self.settled.items():
+            yield Item(key, ((version, record),), self.schema_version)
+        for key, record in self.unsure.items():
+            yield Item(key, (ABSENT, (version, record)), self.schema_version)
+        yield from self.others
+
+    def forget(self, key: bytes) -> None:
+        """Track an item no more."""
+        self.settled.pop(key, None)
+        self.unsure.pop(key, None)
+        self.others = [item for item in self.others if item.key != key]
 
 
 class TrackingRow(msgspec.Struct, array_like=True, gc=False):

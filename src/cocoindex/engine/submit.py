@@ -6,12 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cocoindex.engine import rows
+from cocoindex.engine.declarations import Declarations
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.leftovers import Undecided, delete_kept
+from cocoindex.engine.planner import plan
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.run import Decided
 from cocoindex.engine.stats import Counter
-from cocoindex.engine.submission import plan
 from cocoindex.engine.sweep import sweep
 from cocoindex.engine.tree import Guard, removal_rows
 
@@ -33,7 +34,8 @@ async def submit(execution: Execution, with_memo: bytes | None) -> None:
     state_rows = () if execution.user_state is None else execution.user_state.commit_rows()
     # What a component holds while it waits for disk and sinks counts a thousandfold: no closures.
     submission = await prepare(partial(_plan, execution), where=execution)
-    declared_children = execution.forget_declarations()
+    has_containers = execution.declarations.has_containers
+    execution.declarations = Declarations()
     run.mark_decided(execution.id, Decided.EXECUTED)
     has_below = execution.has_below
     # Nothing comes between the commit and the memo of a leaf: one batch for both.
@@ -41,7 +43,7 @@ async def submit(execution: Execution, with_memo: bytes | None) -> None:
     commit = partial(_commit, execution, submission, state_rows, at_once)
     await carry_out(run, submission, commit, where=execution)
     kept = submission.kept
-    if kept and declared_children:
+    if kept and has_containers:
         # The component's own containers were pending in the first plan; they are resolved now.
         kept = (await delete_kept(run, execution.take_entry, kept, where=execution)).kept
     if kept:
@@ -63,8 +65,8 @@ async def submit(execution: Execution, with_memo: bytes | None) -> None:
 
 def _plan(execution: Execution) -> Submission:
     contained = set() if execution.memos is None else execution.memos.contained()
-    declarations = execution.declarations.values()
-    submission = plan(execution.run, execution.take_entry(), declarations, contained, mode="build")
+    declared = execution.declarations
+    submission = plan(execution.run, execution.take_entry(), declared, contained, mode="build")
     submission.extra_rows += execution.birth_rows()
     return submission
 

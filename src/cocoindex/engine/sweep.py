@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 from cocoindex.core.keys import StableKey, decode_path, path_text
 from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import ProviderUnavailable
+from cocoindex.engine.declarations import Declarations
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import ExceptionContext, route
 from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.planner import plan
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.rows import Node, NodeKind, TombstoneRow
 from cocoindex.engine.stats import Counter, StatsGroup
-from cocoindex.engine.submission import plan
 from cocoindex.engine.tree import Removed, hollow_rows, removal_rows
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ class Deletion:
         """Delete this component's own target states and records; commit ``also`` with them."""
         run = self._run
         submission = await prepare(
-            lambda: plan(run, self._load(), (), set(), mode="delete"), where=self
+            lambda: plan(run, self._load(), Declarations(), set(), mode="delete"), where=self
         )
         self._stats.count(self._name, Counter.STARTS)
         self._counted = True

@@ -7,8 +7,10 @@ that would let the old owner believe in it (component memos) is dropped in the s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from cocoindex.core.keys import key_segment
 from cocoindex.engine import rows
 from cocoindex.engine.entry import Entry, Group, GroupKey
 from cocoindex.engine.rows import Item
@@ -37,7 +39,6 @@ class Takeovers:
         "_owners",
         "_run",
         "_taken",
-        "has_looked_up",
     )
 
     def __init__(self, run: Run, entry: Entry) -> None:
@@ -45,7 +46,6 @@ class Takeovers:
         self._entry = entry
         self._claims: list[bytes] = []
         self._owner_ids: dict[bytes, int] = {}
-        self.has_looked_up = False
         self._owners: dict[int, Entry] = {}
         self._taken: list[tuple[int, GroupKey, bytes]] = []
 
@@ -55,18 +55,24 @@ class Takeovers:
 
     def look_up(self, target_paths: list[bytes]) -> None:
         """Read who owns these paths, all at once."""
-        self.has_looked_up = True
-        section, keys = self._run.app.section, [rows.owner_key(path) for path in target_paths]
+        section, keys = self._run.app.section, [b"O" + path for path in target_paths]
         found = section.get_many(keys) if len(keys) > 1 else [section.get(key) for key in keys]
+        me = self._entry.component_id
         for path, raw in zip(target_paths, found, strict=True):
-            if raw is not None:
-                self._owner_ids[path] = rows.unpack_id(raw)
+            if raw is not None and (owner_id := rows.unpack_id(raw)) != me:
+                self._owner_ids[path] = owner_id
+
+    def contested(self, group: Group, keys: Iterable[bytes]) -> set[bytes]:
+        """Those of ``keys`` that another component owns, as far as they were looked up."""
+        if not self._owner_ids:
+            return set()
+        return {key for key in keys if group.path_of(key) in self._owner_ids}
 
     def claim(self, declaration: TargetState[Any], current: Group) -> Item | None:
         """Take a declared item over, if another component tracks it (see :meth:`look_up`)."""
         target_path = declaration.target_path
         owner_id = self._owner_ids.get(target_path)
-        if owner_id is None or owner_id == self._entry.component_id:
+        if owner_id is None:
             return None
         kept: Item | None = None
         for group, item in list(self._owner(owner_id).at(target_path)):
@@ -91,7 +97,7 @@ class Takeovers:
                 self._check_idle(owner_id, item)
                 key = (group.path, group.provider_id)
                 self._taken.append((owner_id, key, item.key))
-                self._entry.group(key).items[item.key] = _renumbered(item)
+                self._entry.group(key).put(_renumbered(item))
             self._claims.append(target_path)
 
     def tracks_below(self, container: bytes) -> bool:
@@ -135,7 +141,7 @@ class Takeovers:
             return
         self._run.app.takeovers += 1
         for owner_id, group_key, item_key in self._taken:
-            self._owner(owner_id).group(group_key).items.pop(item_key, None)
+            self._owner(owner_id).group(group_key).remove(item_key)
         for owner_id in {owner_id for owner_id, _, _ in self._taken}:
             if self._run.has_decided(owner_id):  # others have yet to say what they declare
                 self._run.robbed.update(self._run.lineage(owner_id))
@@ -144,6 +150,9 @@ class Takeovers:
         """Owner claims, the previous owners' new entries, and their memos gone."""
         me = rows.pack_id(self._entry.component_id)
         batch: list[tuple[bytes, bytes | None]] = [(b"O" + path, me) for path in self._claims]
+        for group in self._entry.groups.values():
+            prefix = b"O" + group.target_path
+            batch += [(prefix + key_segment(key), me) for key in group.coming]
         if not self._taken:
             return batch
         for owner_id in {owner_id for owner_id, _, _ in self._taken}:

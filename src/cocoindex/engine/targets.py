@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
 
 from cocoindex.core.introspect import display_name
-from cocoindex.core.keys import key_segment, path_text
+from cocoindex.core.keys import path_text
 from cocoindex.engine.generics import (
     T1,
     T2,
@@ -318,7 +317,7 @@ def plan_child(
 class TargetState(Generic1[T1]):
     """A key and a value under a provider, to be declared. Made by ``provider.target_state``."""
 
-    __slots__ = ("child", "encoded_key", "key", "provider", "target_path", "value")
+    __slots__ = ("child", "encoded_key", "key", "provider", "value")
 
     def __init__(
         self, provider: TargetStateProvider[Any, Any, Any], key: Any, encoded: bytes, value: Any
@@ -327,14 +326,11 @@ class TargetState(Generic1[T1]):
         self.key = key
         self.encoded_key = encoded
         self.value = value
-        self.target_path = provider.target_path + key_segment(encoded)
         self.child: TargetStateProvider[Any, Any, Any] | None = None
 
-    def with_child(self, child: TargetStateProvider[Any, Any, Any]) -> TargetState[T1]:
-        """The same target state, declared as a container with this child provider."""
-        state: TargetState[T1] = copy(self)
-        state.child = child
-        return state
+    @property
+    def target_path(self) -> bytes:
+        return self.provider.path_of(self.encoded_key)
 
     def __str__(self) -> str:
         return path_text((*self.provider.keys, self.key))

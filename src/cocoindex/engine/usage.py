@@ -104,10 +104,9 @@ def _containers(usage: AppUsage, row: TrackingRow) -> None:
             name = path_text(rows.provider_keys(group.path))
         except ValueError:
             name = UNKNOWN
-        size = sum(
-            len(item.key) + sum(len(record) for record in item.records) for item in group.items
-        )
-        _named(usage.containers, name).add(len(group.items), size)
+        items = list(group.items())
+        size = sum(len(item.key) + sum(len(record) for record in item.records) for item in items)
+        _named(usage.containers, name).add(len(items), size)
 
 
 def _named(found: dict[str, Usage], name: str) -> Usage:

@@ -379,9 +379,12 @@ def _measure(batch: Batch) -> int:
     """Bytes of ``batch``. Checks it too: one bad row would fail the batches beside it."""
     size = 0
     for key, value in batch:
-        if type(key) is not bytes or not (value is None or type(value) is bytes):
+        if type(value) is bytes and type(key) is bytes:
+            length = len(value)
+        elif value is None and type(key) is bytes:
+            length = 0
+        else:
             raise UsageTypeError(f"a store row must be (bytes, bytes or None), got {key!r}")
-        length = 0 if value is None else len(value)
         if length > _LONGEST_VALUE:
             raise StoreError(f"a value of {length} bytes is too long for the state store (1 GiB)")
         size += len(key) + length

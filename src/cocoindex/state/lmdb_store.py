@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import chain, islice, takewhile
 from pathlib import Path
@@ -223,10 +223,11 @@ class _View:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         if self._prefix is None:
             return [None] * len(keys)
-        if any(len(key) > layout.LONGEST for key in keys):
+        if max(map(len, keys), default=0) > layout.LONGEST:
             return [self.get(key) for key in keys]
-        get, prefix = self._txn.get, self._prefix
-        return [get(prefix + key) for key in keys]
+        physical = [self._prefix + key for key in keys]
+        found = dict(self._txn.cursor().getmulti(physical))
+        return list(map(found.get, physical)) if found else [None] * len(keys)
 
     def scan(self, prefix: bytes, start: bytes | None, limit: int | None) -> list[Row]:
         if self._prefix is None or (limit is not None and limit <= 0):
@@ -363,19 +364,25 @@ def _write_header(txn: Txn) -> None:
 def _write_all(txn: Txn, work: Work, known: dict[str, int]) -> dict[str, int]:
     """Apply ``work``; returns the numbers of its sections."""
     numbers = _numbers_for(txn, [section.name for section, _ in work], known)
-    items: list[Row] = []
     for section, rows in sorted(work, key=lambda each: numbers[each[0].name]):
         prefix = layout.section_prefix(numbers[section.name])
         if rows.cleared:
             _delete_all(txn, prefix)
-        for key in sorted(rows.rows):
-            value = rows.rows[key]
-            if value is None:
-                txn.delete(layout.physical_key(prefix, key))
-            else:
-                items.append(layout.physical_row(prefix, key, value))
-    txn.cursor().putmulti(items)
+        _write_rows(txn, prefix, rows.rows)
     return numbers
+
+
+def _write_rows(txn: Txn, prefix: bytes, rows: dict[bytes, bytes | None]) -> None:
+    gone = [key for key, value in rows.items() if value is None] if None in rows.values() else []
+    for key in sorted(gone):
+        txn.delete(layout.physical_key(prefix, key))
+    keys = sorted(rows.keys() - gone if gone else rows)
+    items: Iterable[tuple[bytes, bytes]]
+    if max(map(len, keys), default=0) > layout.LONGEST:
+        items = [layout.physical_row(prefix, key, rows[key] or b"") for key in keys]
+    else:  # one after the other in C: others wait for the interpreter while this runs
+        items = zip(map(prefix.__add__, keys), map(rows.__getitem__, keys), strict=True)
+    txn.cursor().putmulti(items)
 
 
 def _numbers_for(txn: Txn, names: list[str], known: dict[str, int]) -> dict[str, int]:

@@ -67,6 +67,10 @@ class Rows:
         twin.size = self.size
         return twin
 
+    def has_any_of(self, keys: Sequence[bytes]) -> bool:
+        """Whether the rows say something about one of ``keys``."""
+        return self.cleared or not self.rows.keys().isdisjoint(keys)
+
     def select(
         self, prefix: bytes, start: bytes | None = None, last: bytes | None = None
     ) -> list[bytes]:
@@ -125,7 +129,7 @@ class RowsView:
 
 
 def lookup(view: DiskView, layers: list[Rows], keys: Sequence[bytes]) -> list[bytes | None]:
-    if not layers:
+    if not any(layer.has_any_of(keys) for layer in layers):
         return view.get_many(keys)
     found = [_buffered(layers, key) for key in keys]
     missing = [key for key, value in zip(keys, found, strict=True) if value is MISSING]

@@ -94,7 +94,7 @@ class Stored:
         for component, row in self.tracking():
             for group in row.groups if component in living else ():
                 if rows.target_path_of(group.path) == ROWS_PATH:
-                    for item in group.items:
+                    for item in group.items():
                         found["rows", str(decode_key(item.key))] = paths.get(component, "?")
         return found
 
@@ -156,7 +156,7 @@ def _tracked(
         yield f"tracking entry of {component} says it is elsewhere"
     for group in row.groups:
         prefix = rows.target_path_of(group.path)
-        for item in group.items:
+        for item in group.items():
             name = path_text((*decode_path(group.path), decode_key(item.key)))
             path = prefix + key_segment(item.key)
             if not item.is_settled:
@@ -211,7 +211,7 @@ def _believed(
     component: int, group: rows.ItemGroup, owners: dict[bytes, bytes], outside: Outside
 ) -> Iterator[str]:
     prefix = rows.target_path_of(group.path)
-    for item in group.items:
+    for item in group.items():
         owner = owners.get(prefix + key_segment(item.key))
         if not item.is_settled or owner is None or rows.unpack_id(owner) != component:
             continue

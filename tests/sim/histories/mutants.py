@@ -22,7 +22,9 @@ from cocoindex.engine import (
     leftovers,
     lifecycle,
     operations,
+    planner,
     protocol,
+    reconciling,
     rows,
     sinks,
     submission,
@@ -107,24 +109,24 @@ def failed_sink_is_success():
 
 @mutant("tells handlers only of the newest possible state")
 def only_newest_state():
-    original = submission._Planner.previous
+    original = reconciling.Reconciling.previous
 
     def previous(self, *args):
         records, missing = original(self, *args)
         return records[-1:], missing
 
-    return [patch.object(submission._Planner, "previous", previous)]
+    return [patch.object(reconciling.Reconciling, "previous", previous)]
 
 
 @mutant("never says that a target state may be missing")
 def never_missing():
-    original = submission._Planner.previous
+    original = reconciling.Reconciling.previous
 
     def previous(self, info, item, *rest):
         records, missing = original(self, info, item, *rest)
         return records, missing and not records
 
-    return [patch.object(submission._Planner, "previous", previous)]
+    return [patch.object(reconciling.Reconciling, "previous", previous)]
 
 
 @mutant("leaves all possible states behind after a success")
@@ -293,23 +295,23 @@ def takeover_without_records():
 
 @mutant("forgets the generation bump")
 def no_generation_bump():
-    original = submission._Planner._next_generation
+    original = planner.Planner._next_generation
 
     def next_generation(self, declaration, item, invalidation):
         return original(self, declaration, item, None)
 
-    return [patch.object(submission._Planner, "_next_generation", next_generation)]
+    return [patch.object(planner.Planner, "_next_generation", next_generation)]
 
 
 @mutant("a lossy change is like none for rows that are known")
 def lossy_ignored():
-    original = submission._Planner._next_generation
+    original = planner.Planner._next_generation
 
     def next_generation(self, declaration, item, invalidation):
         kind = None if invalidation == "lossy" else invalidation
         return original(self, declaration, item, kind)
 
-    return [patch.object(submission._Planner, "_next_generation", next_generation)]
+    return [patch.object(planner.Planner, "_next_generation", next_generation)]
 
 
 @mutant("looks for a container that is gone in the one around it")

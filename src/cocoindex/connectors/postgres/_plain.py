@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Any, Final
 
 from cocoindex.connectorkits import jsonenc
+from cocoindex.connectorkits.row_compiler import leaves_alone
 from cocoindex.connectors.postgres._literals import literal
 from cocoindex.errors import UsageTypeError, UsageValueError
 
@@ -43,6 +44,7 @@ def integer(bits: int) -> Callable[[Any], int]:
     """What takes integers of so many bits."""
     low, high = -(1 << bits - 1), (1 << bits - 1) - 1
 
+    @leaves_alone(f"type({{v}}) is int and {low} <= {{v}} <= {high}")
     def plain(value: Any) -> int:
         if type(value) is not int:
             if not hasattr(value, "__index__"):
@@ -55,6 +57,7 @@ def integer(bits: int) -> Callable[[Any], int]:
     return plain
 
 
+@leaves_alone("type({v}) is float")
 def double(value: Any) -> float:
     """Any number but text that looks like one."""
     if isinstance(value, str | bytes):
@@ -97,6 +100,7 @@ def _to_decimal(value: Any) -> Decimal:
     raise _expected("a number", value)
 
 
+@leaves_alone("{v} is True or {v} is False")
 def boolean(value: Any) -> bool:
     """``True`` or ``False``, not what merely counts as such."""
     if value is True or value is False:
@@ -170,6 +174,7 @@ def other(clean: Clean, value: Any) -> str:
     return text(clean, literal(value))
 
 
+@leaves_alone("type({v}) is bytes")
 def binary(value: Any) -> bytes:
     """A copy of what may still change."""
     if isinstance(value, bytes | bytearray | memoryview):

@@ -23,6 +23,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from cocoindex.connectorkits.row_compiler import leaves_alone
 from cocoindex.connectors.postgres import _plain, _vectors
 from cocoindex.connectors.postgres._plain import Clean
 
@@ -217,8 +218,11 @@ def wire_for(pg_type: str, clean: Clean = lambda text: text.replace("\0", "")) -
     if base in _FIXED:
         return _rounding(_FIXED[base], type_size(pg_type))
     if base in _TEXTS:
-        plain, field = _TEXTS[base]
-        return Wire(base, _limited(pg_type, partial(plain, clean)), field)
+        checked, field = _TEXTS[base]
+        plain = partial(checked, clean)
+        if base == "text":
+            leaves_alone('type({v}) is str and {v}.isascii() and "\\0" not in {v}')(plain)
+        return Wire(base, _limited(pg_type, plain), field)
     if base == "numeric":
         return Wire("text", partial(_plain.numeric, _numeric_step(pg_type)), _text_field, "numeric")
     if base in ("inet", "cidr"):

@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from cocoindex.connectorkits.columns import Encoder, Mapped, enum_value, json_text
+from cocoindex.connectorkits.row_compiler import leaves_alone
 from cocoindex.connectorkits.rows import NaiveTz, zoned
 from cocoindex.connectorkits.vectors import encoder as vector_encoder
 from cocoindex.connectorkits.vectors import little_endian
@@ -85,6 +86,7 @@ def encoder_for(column_type: str, naive_tz: NaiveTz, warn: Callable[[], None]) -
     return None
 
 
+@leaves_alone(f"type({{v}}) is int and {_INT_MIN} <= {{v}} <= {_INT_MAX}")
 def to_integer(value: Any) -> int:
     """An int of 64 bits."""
     if type(value) is not int:
@@ -106,6 +108,7 @@ def _whole(value: Any) -> int:
     raise kind(f"an integer is expected, not {type(value).__name__}")
 
 
+@leaves_alone("type({v}) is float and {v} == {v}")
 def to_real(value: Any) -> float:
     """A float; NaN is refused, because SQLite would store NULL in its place."""
     if type(value) is not float:
@@ -132,6 +135,7 @@ def _real(value: Any) -> float:
     raise UsageTypeError(f"a float is expected, not {type(value).__name__}")
 
 
+@leaves_alone("type({v}) is bytes")
 def to_blob(value: Any) -> bytes:
     """Bytes."""
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -142,6 +146,7 @@ def to_blob(value: Any) -> bytes:
 def _text_encoder(naive_tz: NaiveTz, warn: Callable[[], None]) -> Encoder:
     in_utc = zoned(naive_tz, warn)
 
+    @leaves_alone("type({v}) is str and {v}.isascii()")
     def encode(value: Any) -> str:
         if type(value) is not str:
             value = _text(value)

@@ -95,7 +95,7 @@ def _item_findings(
     for group in row.groups:
         yield from _generation_findings(survey, row, group)
         target_path = rows.target_path_of(group.path)
-        for item in group.items:
+        for item in group.items():
             path = target_path + key_segment(item.key)
             if not item.is_settled:
                 yield from _unsettled(survey, component_id, row, group, item)
@@ -129,7 +129,7 @@ def _not_owned(
 
 
 def _generation_findings(survey: Survey, row: TrackingRow, group: ItemGroup) -> Iterator[Finding]:
-    ids = [item.generation[0] for item in group.items if item.generation is not None]
+    ids = [item.generation[0] for item in group.others if item.generation is not None]
     if group.provider_id is not None:
         ids.append(group.provider_id)
     if ids and max(ids) >= survey.provider_limit > 0 and max(ids) > 0:
@@ -194,7 +194,7 @@ def _dangling(survey: Survey, part: int, parts: int) -> Iterator[Finding]:
         row = readable(read_tracking, value)
         for group in [] if row is None else row.groups:
             target_path = rows.target_path_of(group.path)
-            for item in group.items:
+            for item in group.items():
                 path = target_path + key_segment(item.key)
                 if _part_of(path, parts) == part:
                     tracked.add(path + row_key[1:])
@@ -275,7 +275,7 @@ def _settled_paths(survey: Survey, component_id: int) -> dict[bytes, bool]:
     return {
         rows.target_path_of(group.path) + key_segment(item.key): item.is_settled
         for group in ([] if row is None else row.groups)
-        for item in group.items
+        for item in group.items()
     }
 
 

@@ -80,7 +80,9 @@ def claim_item(component_id: int, path: bytes, section: Section) -> Batch:
         return [(rows.owner_key(path), rows.pack_id(component_id))]
     for group in row.groups:
         target_path = rows.target_path_of(group.path)
-        group.items = [i for i in group.items if target_path + key_segment(i.key) != path]
+        for item in list(group.items()):
+            if target_path + key_segment(item.key) == path:
+                group.forget(item.key)
     return [
         (rows.tracking_key(component_id), rows.encode(row)),
         *_forget_memos(section, component_id, row.parent_id),
@@ -109,7 +111,7 @@ def _paths(row: TrackingRow) -> set[bytes]:
     return {
         rows.target_path_of(group.path) + key_segment(item.key)
         for group in row.groups
-        for item in group.items
+        for item in group.items()
     }
 
 

@@ -106,7 +106,7 @@ def read_tracking(raw: bytes) -> TrackingRow:
         raise ValueError("parent id out of range")
     for group in row.groups:
         rows.target_path_of(group.path)
-        for item in group.items:
+        for item in group.items():
             decode_key(item.key)
     return row
 

@@ -1,0 +1,72 @@
+"""What the body of one execution has declared so far, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cocoindex.core.keys import StableKey
+from cocoindex.engine.targets import TargetState
+
+if TYPE_CHECKING:
+    from cocoindex.engine.providers import TargetStateProvider
+
+    Provider = TargetStateProvider[Any, Any, Any]
+
+Declared = tuple[bytes, StableKey, Any]
+"""Encoded key, key and value. A tuple, because the garbage collector lets go of tuples of plain
+values, and there is one per target state."""
+
+
+class Stretch(NamedTuple):
+    """Declarations below one provider, one after the other."""
+
+    provider: Provider
+    states: list[Declared]
+    known: dict[bytes, Declared]
+    """What was declared below the provider, here or in other stretches, by encoded key."""
+    children: dict[bytes, Provider]
+    """Pending child providers of the containers among ``known``."""
+
+    def state(self, declared: Declared) -> TargetState[Any]:
+        """One of the declarations, as an object."""
+        encoded, key, value = declared
+        state: TargetState[Any] = TargetState(self.provider, key, encoded, value)
+        state.child = self.children.get(encoded)
+        return state
+
+
+class Declarations:
+    """Filled from any thread of a component; neighbours mostly share their provider."""
+
+    __slots__ = ("_by_provider", "stretches")
+
+    def __init__(self) -> None:
+        self.stretches: list[Stretch] = []
+        self._by_provider: dict[bytes, Stretch] = {}
+
+    def begin(self, provider: Provider) -> Stretch:
+        """What comes next is declared below ``provider``."""
+        first = Stretch(provider, [], {}, {})
+        known = self._by_provider.setdefault(provider.target_path, first)
+        stretch = first if known is first else Stretch(provider, [], known.known, known.children)
+        self.stretches.append(stretch)
+        return stretch
+
+    def __len__(self) -> int:
+        return sum(len(stretch.states) for stretch in self.stretches)
+
+    @property
+    def has_containers(self) -> bool:
+        return any(stretch.children for stretch in self.stretches)
+
+    def paths(self) -> Iterator[bytes]:
+        """The target paths of all declarations."""
+        for stretch in self.stretches:
+            for encoded, _, _ in stretch.states:
+                yield stretch.provider.path_of(encoded)
+
+    def below(self, provider_path: bytes) -> dict[bytes, Declared]:
+        """What was declared below the provider at a target path, by encoded key."""
+        found = self._by_provider.get(provider_path)
+        return {} if found is None else found.known

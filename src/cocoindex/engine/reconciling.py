@@ -1,0 +1,88 @@
+"""Asking handlers: what they are told of earlier states, and checks of what they answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cocoindex.core.serde import serialize
+from cocoindex.engine.targets import (
+    TargetActionSink,
+    TargetReconcileOutput,
+    invalid_invalidation,
+)
+from cocoindex.errors import DeserializationError, SerializationError, UsageTypeError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.entry import Group
+    from cocoindex.engine.providers import HandlerInfo
+    from cocoindex.engine.rows import Item
+    from cocoindex.engine.run import Run
+    from cocoindex.engine.submission import Submission
+
+
+class Reconciling:
+    """What all parts of one plan need."""
+
+    __slots__ = ("run", "submission")
+
+    def __init__(self, run: Run, submission: Submission) -> None:
+        self.run = run
+        self.submission = submission
+
+    def previous(
+        self, info: HandlerInfo, item: Item | None, schema_version: int, group: Group
+    ) -> tuple[list[Any], bool]:
+        """``prev_records`` and ``prev_may_be_missing`` of one item."""
+        if item is None:
+            return [], True
+        missing = self.run.full_reprocess or item.schema_version != schema_version
+        records: list[Any] = []
+        for _, payload in item.states:
+            if payload is None:
+                missing = True
+                continue
+            try:
+                records.append(info.decode_record(payload))
+            except DeserializationError as error:
+                missing = True
+                self.run.warn_once(
+                    ("record", group.target_path),
+                    "tracking records of %s can't be read any more and count as missing: %s",
+                    group,
+                    error,
+                )
+        return records, missing
+
+
+def checked(returned: Any, group: Group, key: bytes) -> TargetReconcileOutput[Any, Any, Any]:
+    """What ``reconcile`` returned for an item, if it is as it must be.
+
+    Raises:
+        TypeError, ValueError: it is not.
+    """
+    if type(returned) is TargetReconcileOutput:
+        output: TargetReconcileOutput[Any, Any, Any] = returned
+    else:
+        try:
+            output = TargetReconcileOutput(*returned)
+        except TypeError:
+            raise UsageTypeError(
+                f"reconcile() of {group.text_of(key)} must return None or a "
+                f"TargetReconcileOutput, not {type(returned).__name__}"
+            ) from None
+    if output.child_invalidation not in (None, "destructive", "lossy"):
+        raise invalid_invalidation(output.child_invalidation)
+    if not isinstance(output.sink, TargetActionSink):
+        raise UsageTypeError(
+            f"reconcile() of {group.text_of(key)}: the sink must be a TargetActionSink, "
+            f"not {type(output.sink).__name__}"
+        )
+    return output
+
+
+def serialized(record: Any, group: Group, key: bytes) -> bytes:
+    """The tracking record of an item, as it is stored."""
+    try:
+        return serialize(record)
+    except SerializationError as error:
+        raise SerializationError(f"tracking record of {group.text_of(key)}: {error}") from error
