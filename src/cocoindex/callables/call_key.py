@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from cocoindex.callables.identity import Identity
 from cocoindex.core.canonical import SCALARS, WRITERS, Canon, StateFn
@@ -23,6 +25,9 @@ _LONGEST_FORM: Final = 256
 
 _LONG: Final = b"#"
 """Begins such a digest; no form does."""
+
+_FUNCTION: Final = "function"
+"""Label of the part that says which function is called."""
 
 _argument_digest: Final = Domain("coco.argument").digest
 _call_digest: Final = Domain("coco.call").digest
@@ -43,20 +48,19 @@ class _Argument(NamedTuple):
     value: object
 
 
-class _Digests:
+class _Digests(msgspec.Struct):
     """8-byte digests of the parts of a call, made when they are asked for: on a miss."""
 
-    __slots__ = ("_ends", "_written")
-
-    def __init__(self, written: bytearray, ends: list[int]) -> None:
-        self._written = written
-        self._ends = ends
+    written: bytearray
+    """The digest of the function, then the arguments."""
+    ends: list[int]
+    """Where in it each of these ends."""
 
     def __call__(self) -> bytes:
-        digests = bytearray()
-        start = 0
-        for end in self._ends:
-            digests += _argument_digest(self._written[start:end])[:8]
+        digests = self.written[:8]
+        start = self.ends[0]
+        for end in self.ends[1:]:
+            digests += _argument_digest(self.written[start:end])[:8]
             start = end
         return bytes(digests)
 
@@ -64,7 +68,7 @@ class _Digests:
 class CallKeys:
     """Computes the keys of calls of one function."""
 
-    __slots__ = ("_custom", "_identity", "_labels", "_name")
+    __slots__ = ("_custom", "_identity", "_label_sets", "_labels", "_name")
 
     def __init__(
         self, fn: Callable[..., Any], identity: Identity, name: str, memo_key: MemoKey | None
@@ -74,6 +78,9 @@ class CallKeys:
         self._name = name
         self._custom = _CustomKey(fn, name, memo_key) if memo_key else None
         self._labels = _positional_labels(identity)
+        self._label_sets = [
+            (_FUNCTION, *self._labels[:count]) for count in range(len(self._labels) + 1)
+        ]
 
     def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         """The key of one call.
@@ -82,32 +89,37 @@ class CallKeys:
             TypeError: an argument can't be keyed; the message names it.
         """
         if self._custom is not None:
-            arguments: Iterable[tuple[bytes, str, Any]] = self._custom.arguments(args, kwargs)
-        elif kwargs or len(args) > len(self._labels):
-            arguments = self._plain_arguments(args, kwargs)
-        else:
-            arguments = zip(_POSITIONS, self._labels, args, strict=False)
+            return self._key_of(list(self._custom.arguments(args, kwargs)))
+        if kwargs or len(args) > len(self._labels):
+            return self._key_of(list(self._plain_arguments(args, kwargs)))
+        return self._make(self._label_sets[len(args)], _POSITIONS, args)
+
+    def _key_of(self, arguments: list[_Argument]) -> CallKey:
+        slots, labels, values = zip(*arguments, strict=True) if arguments else ((), (), ())
+        return self._make((_FUNCTION, *labels), slots, values)
+
+    def _make(
+        self, labels: tuple[str, ...], slots: Iterable[bytes], values: Sequence[Any]
+    ) -> CallKey:
         out = bytearray(self._identity.digest())
-        labels, ends = ["function"], [len(out)]
+        ends = [len(out)]
         states: list[StateFn] = []
-        label = ""
         try:
-            for slot, label, value in arguments:
+            for slot, value in zip(slots, values, strict=False):
                 out += slot
                 start = len(out)
                 cls = type(value)
-                scalar = SCALARS.get(cls)
-                if scalar is not None:
-                    scalar(out, value, _NO_CANON)
+                if cls in SCALARS:
+                    SCALARS[cls](out, value, _NO_CANON)
                 else:
                     WRITERS[cls](out, value, Canon(states))
                 if len(out) - start > _LONGEST_FORM:
                     out[start:] = _LONG + _argument_digest(out[start:])
-                labels.append(label)
                 ends.append(len(out))
         except UsageTypeError as error:
+            label = labels[len(ends)]
             raise UsageTypeError(f"argument {label!r} of {self._name}(): {error}") from error
-        return CallKey(_call_digest(out), tuple(labels), _Digests(out, ends), tuple(states))
+        return CallKey(_call_digest(out), labels, _Digests(out, ends), states)
 
     def _plain_arguments(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -67,9 +67,8 @@ def _recording(maker: ComponentContext, fn: Callable[..., Any]) -> Iterator[None
         with entered(scope.derive(frame=inner)):
             yield
     finally:
-        blob = inner.logic.blob()
         for frame in frames:
-            frame.logic.absorb(blob)
+            frame.logic |= inner.logic
 
 
 def _frames_up_to(

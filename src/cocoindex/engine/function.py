@@ -7,8 +7,10 @@ user may mount: plain functions, lambdas, bound methods, partials.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import msgspec
 
 from cocoindex.core.introspect import display_name, is_async_callable
 from cocoindex.core.memo_key import StateFn
@@ -17,7 +19,7 @@ from cocoindex.errors import InternalError, UsageTypeError
 LogicTracking = Literal["full", "self", "deep"] | None
 
 
-class CallKey(NamedTuple):
+class CallKey(msgspec.Struct):  # one per call: nothing is made faster
     """The identity of one call of a memoized function."""
 
     fingerprint: bytes
@@ -26,7 +28,7 @@ class CallKey(NamedTuple):
     """Readable labels of the parts, to answer *why did it run*."""
     digests: Callable[[], bytes]
     """Makes an 8-byte digest of each part, joined."""
-    state_fns: tuple[StateFn, ...]
+    state_fns: Sequence[StateFn]
 
 
 @runtime_checkable

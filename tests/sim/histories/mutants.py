@@ -228,7 +228,7 @@ def context_lost():
 @mutant("provider generations do not reach callers")
 def generations_lost():
     return [
-        patch.object(frames.Frame, "_receive", lambda self, deps: self.context.absorb(deps.context))
+        patch.object(frames.Frame, "_receive", lambda self, deps: self.context.add(deps.context))
     ]
 
 
