@@ -64,7 +64,7 @@ def _recording(maker: ComponentContext, fn: Callable[..., Any]) -> Iterator[None
     own = function_of(fn).logic()
     inner = scope.frame.detached_logic(keeps_logic=True, own_logic=own)
     try:
-        with entered(scope.derive(frame=inner)):
+        with entered(scope.with_frame(inner)):
             yield
     finally:
         for frame in frames:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping
-from functools import cached_property
+from contextvars import Token
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from cocoindex.core.deadline import check_cancellation
 from cocoindex.engine.dependencies import (
-    NO_ANSWERS,
     StateAnswers,
     StateCheck,
-    are_current,
     argument_checks,
     ask,
     ask_now,
@@ -26,14 +26,15 @@ from cocoindex.engine.dependencies import (
 from cocoindex.engine.frames import Frame
 from cocoindex.engine.function_memos import MemoEntry
 from cocoindex.engine.loops import running_loop
+from cocoindex.engine.memo_pages import terms_of
 from cocoindex.engine.scope import ComponentContext, current_or_none, enter, leave
 from cocoindex.engine.workers import on_worker
 from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
-    from cocoindex.engine.function import Function
-    from cocoindex.engine.function_memos import Reservation
-    from cocoindex.engine.rows import FunctionMemoRow
+    from cocoindex.engine.function import CallKey, Function
+    from cocoindex.engine.function_memos import FunctionMemos, Reservation
+    from cocoindex.engine.rows import FunctionMemoRow, Terms
 
 Args = tuple[Any, ...]
 Kwargs = Mapping[str, Any]
@@ -46,15 +47,24 @@ async def call_async(function: Function, args: Args, kwargs: Kwargs) -> Any:
     if scope is None:
         result = await function.invoke(args, kwargs)
     elif function.memo:
-        result = await _memoized_async(scope, function, args, kwargs)
+        key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
+        entry = memos.at_hand(key, function)
+        if entry is None:
+            entry = await _find_or_run_async(_MemoCall(scope, function, args, kwargs, key, memos))
+        scope.frame.receive_call(entry.terms.deps, key.fingerprint)
+        result = entry.value
+    elif _shares_frame(function):
+        try:
+            result = await function.invoke(args, kwargs)
+        finally:
+            _offer_logic(scope.frame, function)
     else:
-        plain = _enter_plain(scope, function)
-        token = enter(plain)
+        token = enter(_own_frame(scope, function))
         try:
             result = await function.invoke(args, kwargs)
         finally:
             leave(token)
-            _leave_plain(scope, function)
+            _offer_logic(scope.frame, function)
     check_cancellation()
     return result
 
@@ -66,15 +76,24 @@ def call_sync(function: Function, args: Args, kwargs: Kwargs) -> Any:
     if scope is None:
         result = function.invoke(args, kwargs)
     elif function.memo:
-        result = _memoized_sync(scope, function, args, kwargs)
+        key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
+        entry = memos.at_hand(key, function)
+        if entry is None:
+            entry = _find_or_run_sync(_MemoCall(scope, function, args, kwargs, key, memos))
+        scope.frame.receive_call(entry.terms.deps, key.fingerprint)
+        result = entry.value
+    elif _shares_frame(function):
+        try:
+            result = function.invoke(args, kwargs)
+        finally:
+            _offer_logic(scope.frame, function)
     else:
-        plain = _enter_plain(scope, function)
-        token = enter(plain)
+        token = enter(_own_frame(scope, function))
         try:
             result = function.invoke(args, kwargs)
         finally:
             leave(token)
-            _leave_plain(scope, function)
+            _offer_logic(scope.frame, function)
     check_cancellation()
     return result
 
@@ -82,102 +101,93 @@ def call_sync(function: Function, args: Args, kwargs: Kwargs) -> Any:
 # --- calls that are not memoized -------------------------------------------------------------
 
 
-def _enter_plain(scope: ComponentContext, function: Function) -> ComponentContext:
+def _shares_frame(function: Function) -> bool:
+    """Whether everything the callee depends on counts for its caller."""
+    return function.logic_tracking in ("full", "deep")
+
+
+def _own_frame(scope: ComponentContext, function: Function) -> ComponentContext:
     """The callee's scope: its own logic filter, everything else shared with the caller."""
-    if function.logic_tracking in ("full", "deep"):
-        return scope
-    own = function.logic()
-    return scope.derive(frame=scope.frame.detached_logic(keeps_logic=False, own_logic=own))
+    frame = scope.frame.detached_logic(keeps_logic=False, own_logic=function.logic())
+    return scope.with_frame(frame)
 
 
-def _leave_plain(scope: ComponentContext, function: Function) -> None:
+def _offer_logic(frame: Frame, function: Function) -> None:
     """Offer the callee's own logic to the caller."""
-    if scope.frame.keeps_logic:
+    if frame.keeps_logic:
         own = function.logic()
         if own is not None:
-            scope.frame.logic.add(own)
+            frame.logic.add(own)
 
 
-# --- memoized calls ----------------------------------------------------------------------------
+# --- memoized calls whose result is not at hand ------------------------------------------------
 
 
 class _MemoCall:
     """One memoized call, step by step."""
 
+    __slots__ = ("answers", "args", "frame", "function", "key", "kwargs", "memos", "scope")
+
     def __init__(
-        self, scope: ComponentContext, function: Function, args: Args, kwargs: Kwargs
+        self,
+        scope: ComponentContext,
+        function: Function,
+        args: Args,
+        kwargs: Kwargs,
+        key: CallKey,
+        memos: FunctionMemos,
     ) -> None:
         self.scope = scope
         self.function = function
         self.args = args
         self.kwargs = kwargs
-        self.key = function.call_key(args, kwargs)
-        self.memos = scope.execution.function_memos()
+        self.key = key
+        self.memos = memos
         self.answers: StateAnswers | None = None
-        if self.key.fingerprint in scope.frame.calls_in_progress():
+        self.frame: Frame | None = None
+        if key.fingerprint in scope.frame.calls_in_progress():
             raise UsageError(
                 f"memoized {function.name}() calls itself with the same arguments: "
                 "this would never end"
             )
 
-    @cached_property
-    def frame(self) -> Frame:
-        """Made only if the body or a state function runs."""
-        return Frame(
-            self.scope.frame,
-            keeps_logic=self.function.logic_tracking in ("full", "deep"),
-            own_logic=self.function.logic(),
-            in_memo_call=True,
-            call_fingerprint=self.key.fingerprint,
-        )
+    def enter(self) -> Token[ComponentContext | None]:
+        """Make a frame of its own the current one, for state functions and the body."""
+        if self.frame is None:
+            self.frame = Frame(
+                self.scope.frame,
+                keeps_logic=_shares_frame(self.function),
+                own_logic=self.function.logic(),
+                in_memo_call=True,
+                call_fingerprint=self.key.fingerprint,
+            )
+        self.frame.has_ended = False
+        return enter(self.scope.with_frame(self.frame))
 
-    def inner(self) -> ComponentContext:
-        return self.scope.derive(frame=self.frame)
+    def leave(self, token: Token[ComponentContext | None]) -> None:
+        leave(token)
+        if self.frame is not None:
+            self.frame.has_ended = True
 
-    def reuse_now(self) -> MemoEntry | None:
-        """The result, if it is at hand without asking any state function."""
-        entry = self.memos.reached(self.key.fingerprint)
-        if entry is None and (row := self.candidate()) is not None and not self.checks(row):
-            entry = self.accept(row, NO_ANSWERS)
-        return entry
-
-    def candidate(self) -> FunctionMemoRow | None:
-        """A stored entry that may be reused if its state functions agree."""
-        row = self.memos.candidate(self.key.fingerprint)
-        if row is None or not are_current(
-            self.scope.execution.run, row.deps, self.function.logic()
-        ):
-            return None
-        return row
-
-    def checks(self, row: FunctionMemoRow) -> list[StateCheck]:
+    def checks(self, terms: Terms) -> list[StateCheck]:
         run = self.scope.execution.run
         return [
-            *argument_checks(self.key.state_fns, row.states),
-            *context_checks(run, row.context_states),
+            *argument_checks(self.key.state_fns, terms.states),
+            *context_checks(run, terms.context_states),
         ]
 
-    def accept(self, row: FunctionMemoRow, answers: StateAnswers) -> MemoEntry | None:
+    def accept(
+        self, row: FunctionMemoRow, terms: Terms, answers: StateAnswers
+    ) -> MemoEntry | None:
         """Reuse ``row`` if every state function says so; remember changed states."""
         count = len(self.key.state_fns)
-        if not answers.all_valid or len(row.states) != count:
+        if not answers.all_valid or len(terms.states) != count:
             self.answers = StateAnswers(answers.outcomes[:count], answers.serialized[:count])
             return None
-        changed = self._with_new_states(row, answers.serialized)
-        return self.memos.hit(self.key.fingerprint, row, self.function, changed=changed)
-
-    def _with_new_states(self, row: FunctionMemoRow, serialized: list[bytes]) -> bool:
-        count = len(row.states)
-        old = row.states + [state for _, states in row.context_states for state in states]
-        if old == serialized:
-            return False
-        row.states = serialized[:count]
-        rest = iter(serialized[count:])
-        row.context_states = [
-            (fingerprint, [next(rest, state) for state in states])
-            for fingerprint, states in row.context_states
-        ]
-        return True
+        entry = self.memos.hit(row, terms, self.function)
+        if entry is not None and _states(terms) != answers.serialized:
+            entry.renew(_with_states(terms, answers.serialized))
+        return entry
 
     def checks_after_run(self) -> list[StateCheck]:
         """State functions to call after the body: all on a first run, else those that ask."""
@@ -196,6 +206,7 @@ class _MemoCall:
                     self.answers.outcomes, self.answers.serialized, strict=True
                 )
             ]
+        assert self.frame is not None
         return self.memos.store(self.key, self.function, self.frame, value, states)
 
     def wait_for(self, other: Reservation) -> None:
@@ -207,53 +218,62 @@ class _MemoCall:
             )
         other.waiter().result()
 
-    def finish(self, entry: MemoEntry) -> Any:
-        """Hand the entry's dependencies to the caller, and its value out."""
-        self.scope.frame.receive_call(entry.row.deps, self.key.fingerprint)
-        return entry.value
+
+def _states(terms: Terms) -> list[bytes]:
+    """States of the arguments, then those of context values."""
+    return [*terms.states, *(state for _, states in terms.context_states for state in states)]
 
 
-async def _memoized_async(
-    scope: ComponentContext, function: Function, args: Args, kwargs: Kwargs
-) -> Any:
-    call = _MemoCall(scope, function, args, kwargs)
+def _with_states(terms: Terms, states: list[bytes]) -> Terms:
+    count = len(terms.states)
+    rest = iter(states[count:])
+    context_states = [
+        (fingerprint, [next(rest, state) for state in known])
+        for fingerprint, known in terms.context_states
+    ]
+    return msgspec.structs.replace(
+        terms, states=tuple(states[:count]), context_states=context_states
+    )
+
+
+async def _find_or_run_async(call: _MemoCall) -> MemoEntry:
+    memos, fingerprint = call.memos, call.key.fingerprint
     loop = asyncio.get_running_loop()
     entry = None
     while entry is None:
-        while (other := call.memos.reserve(call.key.fingerprint, loop)) is not None:
+        while (other := memos.reserve(fingerprint, loop)) is not None:
             await asyncio.wrap_future(other.waiter())
         try:
-            entry = call.reuse_now() or await _check_or_run_async(call)
+            entry = memos.reached(fingerprint) or await _check_or_run_async(call)
         finally:
-            call.memos.release(call.key.fingerprint)
+            memos.release(fingerprint)
         if entry is None:
             entry = await _run_on_thread(call, loop)
-    return call.finish(entry)
+    return entry
 
 
 async def _check_or_run_async(call: _MemoCall) -> MemoEntry | None:
     """None: it has to run on a thread."""
-    token = enter(call.inner())
+    token = call.enter()
     try:
         entry = None
-        if (row := call.candidate()) is not None and (checks := call.checks(row)):
-            entry = call.accept(row, await ask(checks))
+        if (found := call.memos.candidate(call.key, call.function)) is not None:
+            row, terms = found
+            entry = call.accept(row, terms, await ask(call.checks(terms)))
         if entry is None and not call.function.runs_on_thread:
             value = await call.function.invoke(call.args, call.kwargs)
             check_cancellation()  # nothing that comes too late is stored
             entry = call.store(value, await ask(call.checks_after_run()))
         return entry
     finally:
-        leave(token)
-        call.frame.has_ended = True
+        call.leave(token)
 
 
 async def _run_on_thread(call: _MemoCall, loop: asyncio.AbstractEventLoop) -> MemoEntry | None:
     """Run a synchronous body; None: another call has just done that."""
     body = _ThreadedBody(call, loop)
-    token = enter(call.inner())
+    token = call.enter()
     try:
-        call.frame.has_ended = False
         value = await on_worker(body.run)
         if body.other is not None:
             await asyncio.wrap_future(body.other.waiter())
@@ -262,8 +282,7 @@ async def _run_on_thread(call: _MemoCall, loop: asyncio.AbstractEventLoop) -> Me
         check_cancellation()
         return call.store(value, await ask(call.checks_after_run()))
     finally:
-        leave(token)
-        call.frame.has_ended = True
+        call.leave(token)
         body.end()
 
 
@@ -311,29 +330,27 @@ class _ThreadedBody:
             self._call.memos.release(self._call.key.fingerprint)
 
 
-def _memoized_sync(scope: ComponentContext, function: Function, args: Args, kwargs: Kwargs) -> Any:
-    call = _MemoCall(scope, function, args, kwargs)
-    fingerprint = call.key.fingerprint
-    while (other := call.memos.reserve(fingerprint)) is not None:
+def _find_or_run_sync(call: _MemoCall) -> MemoEntry:
+    memos, fingerprint = call.memos, call.key.fingerprint
+    while (other := memos.reserve(fingerprint)) is not None:
         call.wait_for(other)
     try:
-        entry = call.reuse_now() or _check_or_run_sync(call)
+        return memos.reached(fingerprint) or _check_or_run_sync(call)
     finally:
-        call.memos.release(fingerprint)
-    return call.finish(entry)
+        memos.release(fingerprint)
 
 
 def _check_or_run_sync(call: _MemoCall) -> MemoEntry:
-    token = enter(call.inner())
+    token = call.enter()
     try:
         entry = None
-        if (row := call.candidate()) is not None and (checks := call.checks(row)):
-            entry = call.accept(row, ask_now(checks))
+        if (found := call.memos.candidate(call.key, call.function)) is not None:
+            row, terms = found
+            entry = call.accept(row, terms, ask_now(call.checks(terms)))
         if entry is None:
             value = call.function.invoke(call.args, call.kwargs)
             check_cancellation()
             entry = call.store(value, ask_now(call.checks_after_run()))
         return entry
     finally:
-        leave(token)
-        call.frame.has_ended = True
+        call.leave(token)
