@@ -12,6 +12,7 @@ import msgspec
 from cocoindex.callables.identity import Identity
 from cocoindex.core.canonical import SCALARS, WRITERS, Canon, StateFn
 from cocoindex.core.fingerprint import Domain
+from cocoindex.core.logic import Home, registry
 from cocoindex.core.memo_key import canonical_form
 from cocoindex.engine.function import CallKey
 from cocoindex.errors import UsageTypeError, UsageValueError
@@ -68,13 +69,22 @@ class _Digests(msgspec.Struct):
 class CallKeys:
     """Computes the keys of calls of one function."""
 
-    __slots__ = ("_custom", "_identity", "_label_sets", "_labels", "_name")
+    __slots__ = ("_custom", "_home", "_identity", "_label_sets", "_labels", "_name")
 
     def __init__(
-        self, fn: Callable[..., Any], identity: Identity, name: str, memo_key: MemoKey | None
+        self,
+        fn: Callable[..., Any],
+        identity: Identity,
+        name: str,
+        memo_key: MemoKey | None,
+        home: Home | None = None,
     ) -> None:
-        """Raises ``ValueError`` or ``TypeError`` if ``memo_key`` doesn't fit ``fn``."""
+        """``home``: of the code that runs when a key is asked for.
+
+        Raises ``ValueError`` or ``TypeError`` if ``memo_key`` doesn't fit ``fn``.
+        """
         self._identity = identity
+        self._home = home
         self._name = name
         self._custom = _CustomKey(fn, name, memo_key) if memo_key else None
         self._labels = _positional_labels(identity)
@@ -88,19 +98,13 @@ class CallKeys:
         Raises:
             TypeError: an argument can't be keyed; the message names it.
         """
-        if self._custom is not None:
-            return self._key_of(list(self._custom.arguments(args, kwargs)))
-        if kwargs or len(args) > len(self._labels):
-            return self._key_of(list(self._plain_arguments(args, kwargs)))
-        return self._make(self._label_sets[len(args)], _POSITIONS, args)
-
-    def _key_of(self, arguments: list[_Argument]) -> CallKey:
-        slots, labels, values = zip(*arguments, strict=True) if arguments else ((), (), ())
-        return self._make((_FUNCTION, *labels), slots, values)
-
-    def _make(
-        self, labels: tuple[str, ...], slots: Iterable[bytes], values: Sequence[Any]
-    ) -> CallKey:
+        slots: Sequence[bytes] = _POSITIONS
+        values: Sequence[Any] = args
+        if self._custom is None and not kwargs and len(args) < len(self._label_sets):
+            labels = self._label_sets[len(args)]
+        else:
+            labels, slots, values = self._taken_apart(args, kwargs)
+        registry.use(self._home)
         out = bytearray(self._identity.digest())
         ends = [len(out)]
         states: list[StateFn] = []
@@ -120,6 +124,15 @@ class CallKeys:
             label = labels[len(ends)]
             raise UsageTypeError(f"argument {label!r} of {self._name}(): {error}") from error
         return CallKey(_call_digest(out), labels, _Digests(out, ends), states)
+
+    def _taken_apart(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[str, ...], Sequence[bytes], Sequence[Any]]:
+        """Labels, slots and values of the arguments that count."""
+        custom = self._custom
+        found = (self._plain_arguments if custom is None else custom.arguments)(args, kwargs)
+        slots, labels, values = tuple(zip(*found, strict=True)) or ((), (), ())
+        return (_FUNCTION, *labels), slots, values
 
     def _plain_arguments(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]

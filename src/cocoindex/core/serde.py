@@ -269,23 +269,20 @@ class _Deserializer:
             raise self._error("Empty payload")
         route = data[0]
         if route == 1:
-            return self._read_msgpack(memoryview(data)[1:])
+            decode = self._decode or self._build_decoder()
+            try:
+                return decode(memoryview(data)[1:])
+            except Exception as error:  # noqa: BLE001 - also whatever a user's __post_init__ raises
+                raise self._failed(error) from (_refusal(error) or error)
         if route == _PICKLE:
             return self._read_pickle(data)
         if route == 2:
             return self._read_pydantic(memoryview(data)[1:])
         raise self._error(f"Unknown routing byte: {route:#x}")
 
-    def _read_msgpack(self, payload: memoryview) -> Any:
-        decode = self._decode or self._build_decoder()
-        try:
-            return decode(payload)
-        except Exception as error:  # noqa: BLE001 - also whatever a user's __post_init__ raises
-            refusal = _refusal(error)
-            what = "msgspec" if refusal is None else "pickle"
-            raise self._error(f"Failed to deserialize {what} payload: {error}") from (
-                refusal or error
-            )
+    def _failed(self, error: Exception) -> DeserializationError:
+        what = "msgspec" if _refusal(error) is None else "pickle"
+        return self._error(f"Failed to deserialize {what} payload: {error}")
 
     def _build_decoder(self) -> Callable[[memoryview], Any]:
         hint = self._resolved_hint()

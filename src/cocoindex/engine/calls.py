@@ -15,6 +15,7 @@ import msgspec
 
 from cocoindex.core.deadline import check_cancellation
 from cocoindex.engine.dependencies import (
+    NO_ANSWERS,
     StateAnswers,
     StateCheck,
     argument_checks,
@@ -26,7 +27,6 @@ from cocoindex.engine.dependencies import (
 from cocoindex.engine.frames import Frame
 from cocoindex.engine.function_memos import MemoEntry
 from cocoindex.engine.loops import running_loop
-from cocoindex.engine.memo_pages import terms_of
 from cocoindex.engine.scope import ComponentContext, current_or_none, enter, leave
 from cocoindex.engine.workers import on_worker
 from cocoindex.errors import UsageError
@@ -176,9 +176,7 @@ class _MemoCall:
             *context_checks(run, terms.context_states),
         ]
 
-    def accept(
-        self, row: FunctionMemoRow, terms: Terms, answers: StateAnswers
-    ) -> MemoEntry | None:
+    def accept(self, row: FunctionMemoRow, terms: Terms, answers: StateAnswers) -> MemoEntry | None:
         """Reuse ``row`` if every state function says so; remember changed states."""
         count = len(self.key.state_fns)
         if not answers.all_valid or len(terms.states) != count:
@@ -191,6 +189,8 @@ class _MemoCall:
 
     def checks_after_run(self) -> list[StateCheck]:
         """State functions to call after the body: all on a first run, else those that ask."""
+        if not self.key.state_fns:
+            return []
         if self.answers is None or len(self.answers.outcomes) != len(self.key.state_fns):
             return first_checks(self.key.state_fns)
         pairs = zip(self.key.state_fns, self.answers.outcomes, strict=True)
@@ -263,7 +263,8 @@ async def _check_or_run_async(call: _MemoCall) -> MemoEntry | None:
         if entry is None and not call.function.runs_on_thread:
             value = await call.function.invoke(call.args, call.kwargs)
             check_cancellation()  # nothing that comes too late is stored
-            entry = call.store(value, await ask(call.checks_after_run()))
+            checks = call.checks_after_run()
+            entry = call.store(value, await ask(checks) if checks else NO_ANSWERS)
         return entry
     finally:
         call.leave(token)

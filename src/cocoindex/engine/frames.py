@@ -103,7 +103,8 @@ class Frame:
         """A memoized call made by this body has returned (run or reused)."""
         if self.keeps_logic:
             self.logic.add(deps.logic)
-        self._receive(deps)
+        if deps.context or deps.providers:
+            self._receive(deps)
         self.refs[ref] = None
 
     def receive_child(self, deps: Dependencies) -> None:

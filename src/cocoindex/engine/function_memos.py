@@ -51,15 +51,19 @@ class Reservation:
             if self._future is None:
                 self._future = concurrent.futures.Future()
                 self._future.set_running_or_notify_cancel()  # waiters can't cancel it
-                if self._released:
-                    self._future.set_result(None)
+            # Whoever comes second, waiter or release, sees the other.
+            self._settle()
             return self._future
 
     def release(self) -> None:
-        with _reservation_lock:
-            self._released = True
-            if self._future is not None:
-                self._future.set_result(None)
+        self._released = True
+        if self._future is not None:
+            with _reservation_lock:
+                self._settle()
+
+    def _settle(self) -> None:
+        if self._released and self._future is not None and not self._future.done():
+            self._future.set_result(None)
 
 
 class MemoEntry(msgspec.Struct):
@@ -87,9 +91,7 @@ class FunctionMemos:
     def __init__(self, execution: Execution) -> None:
         run = execution.run
         self._execution = execution
-        self._pages = MemoPages(
-            None if execution.place.is_fresh else run.app.section, execution.id
-        )
+        self._pages = MemoPages(None if execution.place.is_fresh else run.app.section, execution.id)
         self._stored = self._pages.memos()
         self._rejected: set[bytes] = set()
         """Stored entries that can't be used, as calls of them have found."""
@@ -100,6 +102,8 @@ class FunctionMemos:
         self._kept: set[bytes] = set()
         """Stored entries that a reached one refers to."""
         self._running: dict[bytes, Reservation] = {}
+        self._labels: dict[tuple[str, ...], bytes] = {}
+        """Labels that are stored, and under which key."""
 
     # --- one call at a time --------------------------------------------------------------------
 
@@ -132,9 +136,7 @@ class FunctionMemos:
                 entry = self.hit(row, terms, function)
         return entry
 
-    def candidate(
-        self, key: CallKey, function: Function
-    ) -> tuple[FunctionMemoRow, Terms] | None:
+    def candidate(self, key: CallKey, function: Function) -> tuple[FunctionMemoRow, Terms] | None:
         """A stored entry that may be used if its state functions agree.
 
         Its dependencies are current, and the target states it covers tracked and settled. One of
@@ -146,10 +148,9 @@ class FunctionMemos:
         terms = terms_of(row)
         if terms is None:
             _logger.warning("a stored memo of %s is unreadable", self._execution)
-        elif (
-            are_current(self._execution.run, terms.deps, function.logic())
-            and self._covers_settled(row, terms)
-        ):
+        elif are_current(
+            self._execution.run, terms.deps, function.logic()
+        ) and self._covers_settled(row, terms):
             return row, terms
         self._rejected.add(row.fingerprint)
         return None
@@ -226,7 +227,7 @@ class FunctionMemos:
         except SerializationError as error:
             raise SerializationError(f"result of memoized {function.name}(): {error}") from error
         deps = frame.dependencies()
-        labels = labels_key(key)
+        labels = self._labels.get(key.labels) or self._note_labels(key)
         terms = Terms(
             deps,
             tuple(frame.declared),
@@ -238,8 +239,12 @@ class FunctionMemos:
         )
         row = FunctionMemoRow(key.fingerprint, payload, rows.encode(terms), key.digests())
         entry = self._reached[key.fingerprint] = MemoEntry(row, terms, value, True)
-        self._execution.run.note_labels(labels, key)
         return entry
+
+    def _note_labels(self, key: CallKey) -> bytes:
+        labels = self._labels[key.labels] = labels_key(key)
+        self._execution.run.note_labels(labels, key)
+        return labels
 
     # --- at commit -------------------------------------------------------------------------------
 
