@@ -7,8 +7,6 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from cocoindex.callables.identity import Identity
 from cocoindex.core.canonical import SCALARS, WRITERS, Canon, StateFn
 from cocoindex.core.fingerprint import Domain
@@ -30,7 +28,7 @@ _LONG: Final = b"#"
 _FUNCTION: Final = "function"
 """Label of the part that says which function is called."""
 
-_argument_digest: Final = Domain("coco.argument").digest
+_long_digest: Final = Domain("coco.argument").digest
 _call_digest: Final = Domain("coco.call").digest
 
 
@@ -47,23 +45,6 @@ class _Argument(NamedTuple):
     slot: bytes
     label: str
     value: object
-
-
-class _Digests(msgspec.Struct):
-    """8-byte digests of the parts of a call, made when they are asked for: on a miss."""
-
-    written: bytearray
-    """The digest of the function, then the arguments."""
-    ends: list[int]
-    """Where in it each of these ends."""
-
-    def __call__(self) -> bytes:
-        digests = self.written[:8]
-        start = self.ends[0]
-        for end in self.ends[1:]:
-            digests += _argument_digest(self.written[start:end])[:8]
-            start = end
-        return bytes(digests)
 
 
 class CallKeys:
@@ -118,12 +99,12 @@ class CallKeys:
                 else:
                     WRITERS[cls](out, value, Canon(states))
                 if len(out) - start > _LONGEST_FORM:
-                    out[start:] = _LONG + _argument_digest(out[start:])
+                    out[start:] = _LONG + _long_digest(out[start:])
                 ends.append(len(out))
         except UsageTypeError as error:
             label = labels[len(ends)]
             raise UsageTypeError(f"argument {label!r} of {self._name}(): {error}") from error
-        return CallKey(_call_digest(out), labels, _Digests(out, ends), states)
+        return CallKey(_call_digest(out), states, labels, out, ends)
 
     def _taken_apart(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]

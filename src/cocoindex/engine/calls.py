@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Token
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -67,6 +68,37 @@ async def call_async(function: Function, args: Args, kwargs: Kwargs) -> Any:
             _offer_logic(scope.frame, function)
     check_cancellation()
     return result
+
+
+class AtHand(NamedTuple):
+    """The result of a call that need not run."""
+
+    value: Any
+
+
+def start_async(
+    function: Function, args: Args, kwargs: Kwargs
+) -> AtHand | Callable[[], Coroutine[Any, Any, Any]]:
+    """The result of a memoized call if it is at hand, else what waits for it.
+
+    Raises:
+        TypeError: an argument can't be keyed.
+    """
+    scope = current_or_none()
+    if scope is None:
+        return partial(function.invoke, args, kwargs)
+    key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
+    entry = memos.at_hand(key, function)
+    if entry is None:
+        return partial(_result_async, _MemoCall(scope, function, args, kwargs, key, memos))
+    scope.frame.receive_call(entry.terms.deps, key.fingerprint)
+    return AtHand(entry.value)
+
+
+async def _result_async(call: _MemoCall) -> Any:
+    entry = await _find_or_run_async(call)
+    call.scope.frame.receive_call(entry.terms.deps, call.key.fingerprint)
+    return entry.value
 
 
 def call_sync(function: Function, args: Args, kwargs: Kwargs) -> Any:

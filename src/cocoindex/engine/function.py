@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from cocoindex.core.fingerprint import Domain
 from cocoindex.core.introspect import display_name, is_async_callable
 from cocoindex.core.memo_key import StateFn
 from cocoindex.errors import InternalError, UsageTypeError
+
+_argument_digest: Final = Domain("coco.argument").digest
 
 LogicTracking = Literal["full", "self", "deep"] | None
 
@@ -24,11 +27,22 @@ class CallKey(msgspec.Struct):  # one per call: nothing is made faster
 
     fingerprint: bytes
     """16 bytes over function identity and arguments."""
+    state_fns: Sequence[StateFn]
     labels: tuple[str, ...]
     """Readable labels of the parts, to answer *why did it run*."""
-    digests: Callable[[], bytes]
-    """Makes an 8-byte digest of each part, joined."""
-    state_fns: Sequence[StateFn]
+    written: bytes | bytearray
+    """What was fingerprinted: the digest of the function, then the arguments."""
+    ends: list[int]
+    """Where in it each part ends."""
+
+    def digests(self) -> bytes:
+        """An 8-byte digest of each part, joined."""
+        digests = bytearray(self.written[:8])
+        start = self.ends[0]
+        for end in self.ends[1:]:
+            digests += _argument_digest(self.written[start:end])[:8]
+            start = end
+        return bytes(digests)
 
 
 @runtime_checkable

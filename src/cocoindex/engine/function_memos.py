@@ -92,7 +92,7 @@ class FunctionMemos:
         run = execution.run
         self._execution = execution
         self._pages = MemoPages(None if execution.place.is_fresh else run.app.section, execution.id)
-        self._stored = self._pages.memos()
+        self._stored = self._pages.memos
         self._rejected: set[bytes] = set()
         """Stored entries that can't be used, as calls of them have found."""
         if run.full_reprocess:

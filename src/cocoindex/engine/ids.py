@@ -46,7 +46,7 @@ class Allocation:
 
     def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         digest = fingerprint_bytes(self.name.encode() + fingerprint_value((args, dict(kwargs))))
-        return CallKey(digest, (self.name,), lambda: digest[:8], ())
+        return CallKey(digest, (), (self.name,), digest, [len(digest)])
 
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ARG002 - they are the identity, not an input
         check_cancellation()

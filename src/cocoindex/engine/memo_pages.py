@@ -7,7 +7,8 @@ is filed under the fingerprint of its first memo, so no two pages of a component
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -42,9 +43,13 @@ def file_page(prefix: bytes, page: list[FunctionMemoRow]) -> tuple[bytes, bytes]
 
 
 class MemoPages:
-    """The pages of one component as they are stored."""
+    """The pages of one component as they are stored.
 
-    __slots__ = ("_misfiled", "_pages", "_prefix")
+    Attributes:
+        memos: all of them, by fingerprint.
+    """
+
+    __slots__ = ("_misfiled", "_pages", "_prefix", "memos")
 
     def __init__(self, section: Section | None, component_id: int) -> None:
         """Reads all of them; none, if there is no ``section`` to read from."""
@@ -53,6 +58,7 @@ class MemoPages:
         self._misfiled: list[bytes] = []
         for key, raw in () if section is None else section.scan(self._prefix):
             self._read(key, raw)
+        self.memos = {row.fingerprint: row for page in self._pages.values() for row in page}
 
     def _read(self, key: bytes, raw: bytes) -> None:
         try:
@@ -65,16 +71,14 @@ class MemoPages:
         if key not in self._pages:
             self._misfiled.append(key)
 
-    def memos(self) -> dict[bytes, FunctionMemoRow]:
-        """Every stored memo, by fingerprint."""
-        return {row.fingerprint: row for page in self._pages.values() for row in page}
-
-    def changes(self, new: dict[bytes, FunctionMemoRow], alive: Container[bytes]) -> Batch:
+    def changes(self, new: dict[bytes, FunctionMemoRow], alive: AbstractSet[bytes]) -> Batch:
         """What to write so that the ``new`` memos and stored ones in ``alive`` are all there are.
 
         Pages on which nothing changes stay as they are; what is left of the others moves in with
         the new memos.
         """
+        if not new and not self._misfiled and self.memos.keys() <= alive:
+            return []
         batch: dict[bytes, bytes | None] = dict.fromkeys(self._misfiled)
         moving = list(new.values())
         for key, page in self._pages.items():
