@@ -97,6 +97,36 @@ def _checked(body: BatchBody, items: list[Any], results: Any) -> list[Any]:
     return found
 
 
+class _Call:
+    """One call, and the batch it has gone out with."""
+
+    __slots__ = ("batch", "future", "item")
+
+    def __init__(self, item: Any, future: asyncio.Future[Any]) -> None:
+        self.item = item
+        self.future = future
+        self.batch: _Batch | None = None
+
+    def give_up(self) -> None:
+        """Nobody waits for the result any more."""
+        if self.batch is not None:
+            self.batch.wanted -= 1
+            if self.batch.wanted == 0:
+                self.batch.task.cancel()
+
+
+class _Batch:
+    """Calls that run together, as long as one of them is wanted."""
+
+    __slots__ = ("task", "wanted")
+
+    def __init__(self, task: asyncio.Task[None], calls: list[_Call]) -> None:
+        self.task = task
+        self.wanted = len(calls)
+        for call in calls:
+            call.batch = self
+
+
 class _Group:
     """Calls that may share a batch."""
 
@@ -104,10 +134,10 @@ class _Group:
 
     def __init__(self, body: BatchBody) -> None:
         self.body = body
-        self.waiting: list[tuple[Any, asyncio.Future[Any]]] = []
+        self.waiting: list[_Call] = []
         self.running = 0
 
-    def take(self) -> list[tuple[Any, asyncio.Future[Any]]]:
+    def take(self) -> list[_Call]:
         size = self.body.max_size or len(self.waiting)
         batch, self.waiting = self.waiting[:size], self.waiting[size:]
         return batch
@@ -134,19 +164,31 @@ class BatchQueue:
         self._exclusive = exclusive
         self._lanes: dict[int, _Lane] = {}
 
-    async def submit(self, key: Hashable, body: BatchBody, item: Any) -> Any:
-        """Result of ``item`` in a batch with other calls that have the same ``key``."""
+    async def submit(self, key: Hashable, item: Any, make_body: Callable[[], BatchBody]) -> Any:
+        """Result of ``item`` in a batch with other calls that have the same ``key``.
+
+        ``make_body`` is called for the first of them.
+        """
+        call = self._enqueue(key, item, make_body)
+        del make_body  # it would be held while the batch runs
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            call.give_up()
+            raise
+
+    def _enqueue(self, key: Hashable, item: Any, make_body: Callable[[], BatchBody]) -> _Call:
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(id(loop))
         if lane is None or lane.loop is not loop:
             lane = self._lanes[id(loop)] = _Lane(loop)
         group = lane.groups.get(key)
         if group is None:
-            group = lane.groups[key] = _Group(body)
-        future: asyncio.Future[Any] = loop.create_future()
-        group.waiting.append((item, future))
+            group = lane.groups[key] = _Group(make_body())
+        call = _Call(item, loop.create_future())
+        group.waiting.append(call)
         self._advance(lane, key, group)
-        return await future
+        return call
 
     def _advance(self, lane: _Lane, key: Hashable, group: _Group) -> None:
         if self._exclusive:
@@ -158,36 +200,30 @@ class BatchQueue:
             self._start(lane, key, group)
 
     def _start(self, lane: _Lane, key: Hashable, group: _Group) -> None:
-        group.waiting = [call for call in group.waiting if not call[1].cancelled()]
+        group.waiting = [call for call in group.waiting if not call.future.cancelled()]
         if not group.waiting:
             self._settle(lane, key, group)
             return
-        batch = group.take()
+        calls = group.take()
         group.running += 1
         lane.running += 1
         # An empty context: the batch belongs to no single caller.
         task = lane.loop.create_task(
-            self._run(lane, key, group, batch), context=contextvars.Context()
+            self._run(lane, key, group, calls), context=contextvars.Context()
         )
         lane.tasks.add(task)
         task.add_done_callback(lane.tasks.discard)
-        _cancel_when_unwanted(task, [future for _, future in batch])
+        _Batch(task, calls)
 
-    async def _run(
-        self,
-        lane: _Lane,
-        key: Hashable,
-        group: _Group,
-        batch: list[tuple[Any, asyncio.Future[Any]]],
-    ) -> None:
+    async def _run(self, lane: _Lane, key: Hashable, group: _Group, calls: list[_Call]) -> None:
         try:
-            outcomes = await run_in_halves(group.body, [item for item, _ in batch])
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
-                _resolve(future, outcome)
+            outcomes = await run_in_halves(group.body, [call.item for call in calls])
+            for call, outcome in zip(calls, outcomes, strict=True):
+                _resolve(call.future, outcome)
         except BaseException as error:  # noqa: BLE001 - carried to every caller
             # Not raised again: an interrupt would stop the event loop.
-            for _, future in batch:
-                _resolve(future, _Failure(error))
+            for call in calls:
+                _resolve(call.future, _Failure(error))
         finally:
             group.running -= 1
             lane.running -= 1
@@ -232,17 +268,3 @@ def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
     future.set_exception(error)
     with contextlib.suppress(Exception):
         future.exception()  # the caller may be gone by now; that is no unhandled error
-
-
-def _cancel_when_unwanted(task: asyncio.Task[None], futures: list[asyncio.Future[Any]]) -> None:
-    left = len(futures)
-
-    def done(future: asyncio.Future[Any]) -> None:
-        nonlocal left
-        if future.cancelled():
-            left -= 1
-            if left == 0:
-                task.cancel()
-
-    for future in futures:
-        future.add_done_callback(done)

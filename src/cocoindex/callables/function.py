@@ -176,20 +176,25 @@ class DecoratedFunction:
         self, instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Awaitable[Any]:
         item, extra, extra_kwargs = self._split_item(args, kwargs)
-        body = BatchBody(
-            self.full_name,
-            self._batch_runner(instance, extra, extra_kwargs),
-            self.raw_is_async,
-            self.options.max_batch_size,
-        )
-        key = (id(self.identity), id(instance), _group_key(extra, extra_kwargs))
+        make_body = partial(self._batch_body, instance, extra, extra_kwargs)
         if raw_bodies.active:
-            return _batch_of_one(body, item)
+            return _batch_of_one(make_body(), item)
         queue = self._queue
         if queue is None:
             assert self.options.runner is not None
             queue = self.options.runner.get_queue()
-        return queue.submit(key, body, item)
+        key = (id(self.identity), id(instance), _group_key(extra, extra_kwargs))
+        return queue.submit(key, item, make_body)
+
+    def _batch_body(
+        self, instance: object, extra: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> BatchBody:
+        return BatchBody(
+            self.full_name,
+            self._batch_runner(instance, extra, kwargs),
+            self.raw_is_async,
+            self.options.max_batch_size,
+        )
 
     def _split_item(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -247,6 +252,8 @@ async def _batch_of_one(body: BatchBody, item: Any) -> Any:
 
 
 def _group_key(extra: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Hashable:
+    if not extra and not kwargs:
+        return None
     return (
         tuple([_argument_key(value) for value in extra]),
         tuple([(name, _argument_key(kwargs[name])) for name in sorted(kwargs)]),

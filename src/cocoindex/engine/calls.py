@@ -50,10 +50,10 @@ async def call_async(function: Function, args: Args, kwargs: Kwargs) -> Any:
     elif function.memo:
         key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
         entry = memos.at_hand(key, function)
-        if entry is None:
-            entry = await _find_or_run_async(_MemoCall(scope, function, args, kwargs, key, memos))
-        scope.frame.receive_call(entry.terms.deps, key.fingerprint)
-        result = entry.value
+        if entry is not None:
+            result = _hand_over(entry, scope)
+        else:
+            result = await _find_or_run_async(_MemoCall(scope, function, args, kwargs, key, memos))
     elif _shares_frame(function):
         try:
             result = await function.invoke(args, kwargs)
@@ -90,14 +90,13 @@ def start_async(
     key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
     entry = memos.at_hand(key, function)
     if entry is None:
-        return partial(_result_async, _MemoCall(scope, function, args, kwargs, key, memos))
-    scope.frame.receive_call(entry.terms.deps, key.fingerprint)
-    return AtHand(entry.value)
+        return partial(_find_or_run_async, _MemoCall(scope, function, args, kwargs, key, memos))
+    return AtHand(_hand_over(entry, scope))
 
 
-async def _result_async(call: _MemoCall) -> Any:
-    entry = await _find_or_run_async(call)
-    call.scope.frame.receive_call(entry.terms.deps, call.key.fingerprint)
+def _hand_over(entry: MemoEntry, scope: ComponentContext) -> Any:
+    """The result of a memoized call, for a caller who now depends on what it depends on."""
+    scope.frame.receive_call(entry.terms.deps, entry.row.fingerprint)
     return entry.value
 
 
@@ -110,10 +109,10 @@ def call_sync(function: Function, args: Args, kwargs: Kwargs) -> Any:
     elif function.memo:
         key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
         entry = memos.at_hand(key, function)
-        if entry is None:
-            entry = _find_or_run_sync(_MemoCall(scope, function, args, kwargs, key, memos))
-        scope.frame.receive_call(entry.terms.deps, key.fingerprint)
-        result = entry.value
+        if entry is not None:
+            result = _hand_over(entry, scope)
+        else:
+            result = _find_or_run_sync(_MemoCall(scope, function, args, kwargs, key, memos))
     elif _shares_frame(function):
         try:
             result = function.invoke(args, kwargs)
@@ -268,7 +267,7 @@ def _with_states(terms: Terms, states: list[bytes]) -> Terms:
     )
 
 
-async def _find_or_run_async(call: _MemoCall) -> MemoEntry:
+async def _find_or_run_async(call: _MemoCall) -> Any:
     memos, fingerprint = call.memos, call.key.fingerprint
     loop = asyncio.get_running_loop()
     entry = None
@@ -281,7 +280,7 @@ async def _find_or_run_async(call: _MemoCall) -> MemoEntry:
             memos.release(fingerprint)
         if entry is None:
             entry = await _run_on_thread(call, loop)
-    return entry
+    return _hand_over(entry, call.scope)
 
 
 async def _check_or_run_async(call: _MemoCall) -> MemoEntry | None:
@@ -363,14 +362,15 @@ class _ThreadedBody:
             self._call.memos.release(self._call.key.fingerprint)
 
 
-def _find_or_run_sync(call: _MemoCall) -> MemoEntry:
+def _find_or_run_sync(call: _MemoCall) -> Any:
     memos, fingerprint = call.memos, call.key.fingerprint
     while (other := memos.reserve(fingerprint)) is not None:
         call.wait_for(other)
     try:
-        return memos.reached(fingerprint) or _check_or_run_sync(call)
+        entry = memos.reached(fingerprint) or _check_or_run_sync(call)
     finally:
         memos.release(fingerprint)
+    return _hand_over(entry, call.scope)
 
 
 def _check_or_run_sync(call: _MemoCall) -> MemoEntry:

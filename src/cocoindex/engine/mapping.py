@@ -27,10 +27,13 @@ async def map(fn: Any, items: Any, *args: Any, **kwargs: Any) -> list[Any]:
     calls = _Calls(fn, args, kwargs)
     failure: BaseException | None = None
     try:
-        async for item in _iterate(items):
-            check_cancellation()
-            if calls.start(item) % _TURN == 0:
-                await asyncio.sleep(0)
+        if hasattr(items, "__aiter__"):
+            async for item in items:
+                calls.start(item)
+        else:
+            for item in iterable(items):
+                if calls.start(item) % _TURN == 0:
+                    await asyncio.sleep(0)
     except Exception as error:  # noqa: BLE001 - raised below, once what was started has ended
         failure = error
     except asyncio.CancelledError:
@@ -54,23 +57,20 @@ class _Calls:
 
     def start(self, item: Any) -> int:
         """Start one more; how many there are."""
+        check_cancellation()
         args = (item, *self._args)
         if self._function is None:
             self._run(partial(self._fn, *args, **self._kwargs))
-        else:
-            self._look_up(self._function, args)
-        return len(self._results)
-
-    def _look_up(self, function: Function, args: tuple[Any, ...]) -> None:
+            return len(self._results)
         try:
-            found = start_async(function, args, self._kwargs)
+            found = start_async(self._function, args, self._kwargs)
         except Exception as error:  # noqa: BLE001 - of this call, as if it had run
-            self._run(partial(_raise, error))
-            return
+            found = partial(_raise, error)
         if isinstance(found, AtHand):
             self._results.append(found.value)
         else:
             self._run(found)
+        return len(self._results)
 
     def _run(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._tasks[len(self._results)] = asyncio.create_task(_awaited(call))
@@ -126,15 +126,6 @@ async def _awaited(call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
 async def _raise(error: BaseException) -> None:
     raise error
-
-
-async def _iterate(items: Any) -> Any:
-    if hasattr(items, "__aiter__"):
-        async for item in items:
-            yield item
-    else:
-        for item in iterable(items):
-            yield item
 
 
 def iterable(items: Any) -> Iterable[Any]:
