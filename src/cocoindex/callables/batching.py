@@ -97,22 +97,22 @@ def _checked(body: BatchBody, items: list[Any], results: Any) -> list[Any]:
     return found
 
 
-class _Call:
-    """One call, and the batch it has gone out with."""
+class _Call(asyncio.Future[Any]):
+    """The result of one call, and the batch it has gone out with."""
 
-    __slots__ = ("batch", "future", "item")
+    __slots__ = ("batch", "item")
 
-    def __init__(self, item: Any, future: asyncio.Future[Any]) -> None:
+    def __init__(self, item: Any, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
         self.item = item
-        self.future = future
         self.batch: _Batch | None = None
 
-    def give_up(self) -> None:
+    def cancel(self, msg: Any | None = None) -> bool:
         """Nobody waits for the result any more."""
-        if self.batch is not None:
-            self.batch.wanted -= 1
-            if self.batch.wanted == 0:
-                self.batch.task.cancel()
+        done = super().cancel(msg)
+        if done and self.batch is not None:
+            self.batch.miss()
+        return done
 
 
 class _Batch:
@@ -125,6 +125,12 @@ class _Batch:
         self.wanted = len(calls)
         for call in calls:
             call.batch = self
+
+    def miss(self) -> None:
+        """One call less that wants it."""
+        self.wanted -= 1
+        if self.wanted == 0:
+            self.task.cancel()
 
 
 class _Group:
@@ -164,20 +170,13 @@ class BatchQueue:
         self._exclusive = exclusive
         self._lanes: dict[int, _Lane] = {}
 
-    async def submit(self, key: Hashable, item: Any, make_body: Callable[[], BatchBody]) -> Any:
+    def submit(
+        self, key: Hashable, item: Any, make_body: Callable[[], BatchBody]
+    ) -> asyncio.Future[Any]:
         """Result of ``item`` in a batch with other calls that have the same ``key``.
 
         ``make_body`` is called for the first of them.
         """
-        call = self._enqueue(key, item, make_body)
-        del make_body  # it would be held while the batch runs
-        try:
-            return await call.future
-        except asyncio.CancelledError:
-            call.give_up()
-            raise
-
-    def _enqueue(self, key: Hashable, item: Any, make_body: Callable[[], BatchBody]) -> _Call:
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(id(loop))
         if lane is None or lane.loop is not loop:
@@ -185,7 +184,7 @@ class BatchQueue:
         group = lane.groups.get(key)
         if group is None:
             group = lane.groups[key] = _Group(make_body())
-        call = _Call(item, loop.create_future())
+        call = _Call(item, loop)
         group.waiting.append(call)
         self._advance(lane, key, group)
         return call
@@ -200,7 +199,7 @@ class BatchQueue:
             self._start(lane, key, group)
 
     def _start(self, lane: _Lane, key: Hashable, group: _Group) -> None:
-        group.waiting = [call for call in group.waiting if not call.future.cancelled()]
+        group.waiting = [call for call in group.waiting if not call.cancelled()]
         if not group.waiting:
             self._settle(lane, key, group)
             return
@@ -219,11 +218,11 @@ class BatchQueue:
         try:
             outcomes = await run_in_halves(group.body, [call.item for call in calls])
             for call, outcome in zip(calls, outcomes, strict=True):
-                _resolve(call.future, outcome)
+                _resolve(call, outcome)
         except BaseException as error:  # noqa: BLE001 - carried to every caller
             # Not raised again: an interrupt would stop the event loop.
             for call in calls:
-                _resolve(call.future, _Failure(error))
+                _resolve(call, _Failure(error))
         finally:
             group.running -= 1
             lane.running -= 1
@@ -249,15 +248,16 @@ class BatchQueue:
             del self._lanes[id(lane.loop)]
 
 
-def _resolve(future: asyncio.Future[Any], outcome: _Outcome) -> None:
-    if future.done():
+def _resolve(call: _Call, outcome: _Outcome) -> None:
+    call.batch = None
+    if call.done():
         return
     if not isinstance(outcome, _Failure):
-        future.set_result(outcome)
+        call.set_result(outcome)
     elif isinstance(outcome.error, asyncio.CancelledError):
-        future.cancel()
+        call.cancel()
     else:
-        _set_exception(future, outcome.error)
+        _set_exception(call, outcome.error)
 
 
 def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:

@@ -104,7 +104,7 @@ class CallKeys:
         except UsageTypeError as error:
             label = labels[len(ends)]
             raise UsageTypeError(f"argument {label!r} of {self._name}(): {error}") from error
-        return CallKey(_call_digest(out), states, labels, out, ends)
+        return CallKey(_call_digest(out), tuple(states), labels, out, tuple(ends))
 
     def _taken_apart(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]

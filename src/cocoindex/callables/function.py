@@ -112,6 +112,11 @@ class DecoratedFunction:
     # Running the body
 
     @property
+    def runs_apart(self) -> bool:
+        """Whether the body runs in a batch, which belongs to no single caller."""
+        return self.options.batching
+
+    @property
     def runs_on_thread(self) -> bool:
         """Whether a synchronous body only becomes async by running on a thread."""
         return (
@@ -328,6 +333,10 @@ class BoundFunction:
 
     def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         return self.function.call_key((self.instance, *args), kwargs)
+
+    @property
+    def runs_apart(self) -> bool:
+        return self.function.runs_apart
 
     @property
     def runs_on_thread(self) -> bool:

@@ -68,7 +68,7 @@ def _recording(maker: ComponentContext, fn: Callable[..., Any]) -> Iterator[None
             yield
     finally:
         for frame in frames:
-            frame.logic |= inner.logic
+            frame.logic.update(inner.logic)
 
 
 def _frames_up_to(

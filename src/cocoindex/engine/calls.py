@@ -148,7 +148,7 @@ def _offer_logic(frame: Frame, function: Function) -> None:
     if frame.keeps_logic:
         own = function.logic()
         if own is not None:
-            frame.logic.add(own)
+            frame.logic[own] = None
 
 
 # --- memoized calls whose result is not at hand ------------------------------------------------
@@ -157,7 +157,17 @@ def _offer_logic(frame: Frame, function: Function) -> None:
 class _MemoCall:
     """One memoized call, step by step."""
 
-    __slots__ = ("answers", "args", "frame", "function", "key", "kwargs", "memos", "scope")
+    __slots__ = (
+        "_token",
+        "answers",
+        "args",
+        "frame",
+        "function",
+        "key",
+        "kwargs",
+        "memos",
+        "scope",
+    )
 
     def __init__(
         self,
@@ -176,27 +186,35 @@ class _MemoCall:
         self.memos = memos
         self.answers: StateAnswers | None = None
         self.frame: Frame | None = None
+        self._token: Token[ComponentContext | None] | None = None
         if key.fingerprint in scope.frame.calls_in_progress():
             raise UsageError(
                 f"memoized {function.name}() calls itself with the same arguments: "
                 "this would never end"
             )
 
-    def enter(self) -> Token[ComponentContext | None]:
+    def enter(self) -> None:
         """Make a frame of its own the current one, for state functions and the body."""
+        if self.function.runs_apart and not self.key.state_fns:
+            return
         if self.frame is None:
-            self.frame = Frame(
-                self.scope.frame,
-                keeps_logic=_shares_frame(self.function),
-                own_logic=self.function.logic(),
-                in_memo_call=True,
-                call_fingerprint=self.key.fingerprint,
-            )
+            self.frame = self._new_frame()
         self.frame.has_ended = False
-        return enter(self.scope.with_frame(self.frame))
+        self._token = enter(self.scope.with_frame(self.frame))
 
-    def leave(self, token: Token[ComponentContext | None]) -> None:
-        leave(token)
+    def _new_frame(self) -> Frame:
+        return Frame(
+            self.scope.frame,
+            keeps_logic=_shares_frame(self.function),
+            own_logic=self.function.logic(),
+            in_memo_call=True,
+            call_fingerprint=self.key.fingerprint,
+        )
+
+    def leave(self) -> None:
+        if self._token is not None:
+            leave(self._token)
+            self._token = None
         if self.frame is not None:
             self.frame.has_ended = True
 
@@ -237,8 +255,8 @@ class _MemoCall:
                     self.answers.outcomes, self.answers.serialized, strict=True
                 )
             ]
-        assert self.frame is not None
-        return self.memos.store(self.key, self.function, self.frame, value, states)
+        frame = self.frame or self._new_frame()
+        return self.memos.store(self.key, self.function, frame, value, states)
 
     def wait_for(self, other: Reservation) -> None:
         """Block until an equal call has ended."""
@@ -275,37 +293,29 @@ async def _find_or_run_async(call: _MemoCall) -> Any:
         while (other := memos.reserve(fingerprint, loop)) is not None:
             await asyncio.wrap_future(other.waiter())
         try:
-            entry = memos.reached(fingerprint) or await _check_or_run_async(call)
+            call.enter()
+            entry = memos.reached(fingerprint)
+            if entry is None and (found := memos.candidate(call.key, call.function)) is not None:
+                row, terms = found
+                entry = call.accept(row, terms, await ask(call.checks(terms)))
+            if entry is None and not call.function.runs_on_thread:
+                value = await call.function.invoke(call.args, call.kwargs)
+                check_cancellation()  # nothing that comes too late is stored
+                checks = call.checks_after_run()
+                entry = call.store(value, await ask(checks) if checks else NO_ANSWERS)
         finally:
+            call.leave()
             memos.release(fingerprint)
         if entry is None:
             entry = await _run_on_thread(call, loop)
     return _hand_over(entry, call.scope)
 
 
-async def _check_or_run_async(call: _MemoCall) -> MemoEntry | None:
-    """None: it has to run on a thread."""
-    token = call.enter()
-    try:
-        entry = None
-        if (found := call.memos.candidate(call.key, call.function)) is not None:
-            row, terms = found
-            entry = call.accept(row, terms, await ask(call.checks(terms)))
-        if entry is None and not call.function.runs_on_thread:
-            value = await call.function.invoke(call.args, call.kwargs)
-            check_cancellation()  # nothing that comes too late is stored
-            checks = call.checks_after_run()
-            entry = call.store(value, await ask(checks) if checks else NO_ANSWERS)
-        return entry
-    finally:
-        call.leave(token)
-
-
 async def _run_on_thread(call: _MemoCall, loop: asyncio.AbstractEventLoop) -> MemoEntry | None:
     """Run a synchronous body; None: another call has just done that."""
     body = _ThreadedBody(call, loop)
-    token = call.enter()
     try:
+        call.enter()
         value = await on_worker(body.run)
         if body.other is not None:
             await asyncio.wrap_future(body.other.waiter())
@@ -314,7 +324,7 @@ async def _run_on_thread(call: _MemoCall, loop: asyncio.AbstractEventLoop) -> Me
         check_cancellation()
         return call.store(value, await ask(call.checks_after_run()))
     finally:
-        call.leave(token)
+        call.leave()
         body.end()
 
 
@@ -367,23 +377,16 @@ def _find_or_run_sync(call: _MemoCall) -> Any:
     while (other := memos.reserve(fingerprint)) is not None:
         call.wait_for(other)
     try:
-        entry = memos.reached(fingerprint) or _check_or_run_sync(call)
-    finally:
-        memos.release(fingerprint)
-    return _hand_over(entry, call.scope)
-
-
-def _check_or_run_sync(call: _MemoCall) -> MemoEntry:
-    token = call.enter()
-    try:
-        entry = None
-        if (found := call.memos.candidate(call.key, call.function)) is not None:
+        call.enter()
+        entry = memos.reached(fingerprint)
+        if entry is None and (found := memos.candidate(call.key, call.function)) is not None:
             row, terms = found
             entry = call.accept(row, terms, ask_now(call.checks(terms)))
         if entry is None:
             value = call.function.invoke(call.args, call.kwargs)
             check_cancellation()
             entry = call.store(value, ask_now(call.checks_after_run()))
-        return entry
     finally:
-        call.leave(token)
+        call.leave()
+        memos.release(fingerprint)
+    return _hand_over(entry, call.scope)

@@ -237,7 +237,7 @@ class ComponentMemo:
         if states is None or len(states.serialized) != len(key.state_fns):
             with entered(execution.scope):
                 states = await ask(first_checks(key.state_fns))
-        execution.frame.context.add(self.asked_context)
+        execution.frame.context[self.asked_context] = None
         deps = execution.dependencies()
         self._run.note_labels(labels_key(key), key)
         return rows.encode(

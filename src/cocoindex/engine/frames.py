@@ -18,7 +18,11 @@ def split(blob: bytes) -> Iterator[bytes]:
     return (blob[i : i + 16] for i in range(0, len(blob), 16))
 
 
-def merge(blobs: set[bytes]) -> bytes:
+Blobs = dict[bytes, None]
+"""A set of blobs: unlike a ``set``, a dict of bytes is nothing for the garbage collector."""
+
+
+def merge(blobs: Blobs) -> bytes:
     """One blob of all fingerprints in ``blobs``."""
     return _merge(frozenset(blobs)) if len(blobs) > 1 else next(iter(blobs), b"")
 
@@ -66,8 +70,8 @@ class Frame:
         self.keeps_logic = keeps_logic
         self.in_memo_call = in_memo_call
         self.call_fingerprint = call_fingerprint
-        self.logic: set[bytes] = set() if own_logic is None else {own_logic}
-        self.context: set[bytes] = set()
+        self.logic: Blobs = {} if own_logic is None else {own_logic: None}
+        self.context: Blobs = {}
         self.providers: dict[bytes, tuple[int, int]] = {}
         self.declared: dict[bytes, None] = {}
         self.refs: dict[bytes, None] = {}
@@ -80,7 +84,7 @@ class Frame:
         frame.keeps_logic = keeps_logic
         frame.in_memo_call = self.in_memo_call
         frame.call_fingerprint = None
-        frame.logic = set() if own_logic is None else {own_logic}
+        frame.logic = {} if own_logic is None else {own_logic: None}
         frame.context = self.context
         frame.providers = self.providers
         frame.declared = self.declared
@@ -92,7 +96,7 @@ class Frame:
         """The context values used so far, which don't count from here on."""
         used = merge(self.context)
         if used:
-            self.context = set()
+            self.context = {}
         return used
 
     def dependencies(self) -> Dependencies:
@@ -102,19 +106,19 @@ class Frame:
     def receive_call(self, deps: Dependencies, ref: bytes) -> None:
         """A memoized call made by this body has returned (run or reused)."""
         if self.keeps_logic:
-            self.logic.add(deps.logic)
+            self.logic[deps.logic] = None
         if deps.context or deps.providers:
             self._receive(deps)
         self.refs[ref] = None
 
     def receive_child(self, deps: Dependencies) -> None:
         """A component mounted by this body is ready. Its logic always counts."""
-        self.logic.add(deps.logic)
+        self.logic[deps.logic] = None
         self._receive(deps)
 
     def _receive(self, deps: Dependencies) -> None:
         if deps.context:
-            self.context.add(deps.context)
+            self.context[deps.context] = None
         for path, *generation in deps.providers:
             self.providers[path] = (generation[0], generation[1])
 

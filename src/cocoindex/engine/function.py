@@ -32,7 +32,7 @@ class CallKey(msgspec.Struct):  # one per call: nothing is made faster
     """Readable labels of the parts, to answer *why did it run*."""
     written: bytes | bytearray
     """What was fingerprinted: the digest of the function, then the arguments."""
-    ends: list[int]
+    ends: tuple[int, ...]
     """Where in it each part ends."""
 
     def digests(self) -> bytes:
@@ -78,6 +78,11 @@ class Function(Protocol):
         ...
 
     @property
+    def runs_apart(self) -> bool:
+        """Whether the body runs in a context of its own, so that nothing in it depends on ours."""
+        ...
+
+    @property
     def runs_on_thread(self) -> bool:
         """Whether :meth:`invoke` awaits a synchronous body that runs on a thread."""
         ...
@@ -104,7 +109,7 @@ class PlainFunction:
     memo = False
     logic_tracking: LogicTracking = None
     is_identity = False
-    runs_on_thread = False
+    runs_apart = runs_on_thread = False
 
     def __init__(self, fn: Callable[..., Any], name: str | None = None) -> None:
         self._fn = fn
