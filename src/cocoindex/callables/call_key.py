@@ -85,13 +85,14 @@ class CallKeys:
             labels = self._label_sets[len(args)]
         else:
             labels, slots, values = self._taken_apart(args, kwargs)
-        registry.use(self._home)
+        if self._home is not None and not self._home.counts:
+            registry.use(self._home)
         out = bytearray(self._identity.digest())
         ends = [len(out)]
         states: list[StateFn] = []
         try:
-            for slot, value in zip(slots, values, strict=False):
-                out += slot
+            for index, value in enumerate(values):
+                out += slots[index]
                 start = len(out)
                 cls = type(value)
                 if cls in SCALARS:

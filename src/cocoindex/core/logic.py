@@ -28,11 +28,13 @@ class Home:
     only the one last registered in, or called into, counts.
     """
 
-    __slots__ = ("name", "namespace")
+    __slots__ = ("counts", "name", "namespace")
 
     def __init__(self, name: str, namespace: dict[str, Any]) -> None:
         self.name = name
         self.namespace = namespace
+        self.counts = False
+        """Set by the registry."""
 
 
 class LogicSource(Protocol):
@@ -122,9 +124,13 @@ class LogicRegistry:
 
     def use(self, home: Home | None) -> None:
         """Code of ``home`` runs: it counts, and other homes of its name don't."""
-        if home is not None and self._homes.get(home.name) is not home:
+        if home is not None and not home.counts:
             with self._lock:
+                before = self._homes.get(home.name)
+                if before is not None:
+                    before.counts = False
                 self._homes[home.name] = home
+                home.counts = True
                 self._generation += 1
 
     def publish(self, registration: Registration, fingerprint: bytes, name: str) -> None:
@@ -204,9 +210,9 @@ class LogicRegistry:
                 return registration
         return None
 
-    def _is_at_home(self, source: LogicSource) -> bool:
-        home = source.home
-        return home is None or self._homes.get(home.name) is home
+    @staticmethod
+    def _is_at_home(source: LogicSource) -> bool:
+        return source.home is None or source.home.counts
 
     def _refresh(self) -> None:
         """Let every source whose fingerprint may have moved publish it."""

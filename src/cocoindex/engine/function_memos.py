@@ -148,16 +148,14 @@ class FunctionMemos:
         terms = terms_of(row)
         if terms is None:
             _logger.warning("a stored memo of %s is unreadable", self._execution)
-        elif are_current(
-            self._execution.run, terms.deps, function.logic()
-        ) and self._covers_settled(row, terms):
+        elif are_current(self._execution.run, terms.deps, function.logic()) and (
+            not (terms.declared or terms.refs) or self._covers_settled(row)
+        ):
             return row, terms
         self._rejected.add(row.fingerprint)
         return None
 
-    def _covers_settled(self, row: FunctionMemoRow, terms: Terms) -> bool:
-        if not (terms.declared or terms.refs):
-            return True
+    def _covers_settled(self, row: FunctionMemoRow) -> bool:
         return all(self._is_settled(path) for path in self._covered(row.fingerprint))
 
     def _covered(self, fingerprint: bytes) -> Iterator[bytes]:
