@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -53,7 +53,9 @@ class _Calls:
         self._args = args
         self._kwargs = kwargs
         self._results: list[Any] = []
-        self._tasks: dict[int, asyncio.Task[Any]] = {}
+        self._failures: dict[int, BaseException] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        """Those that have not ended."""
 
     def start(self, item: Any) -> int:
         """Start one more; how many there are."""
@@ -73,55 +75,59 @@ class _Calls:
         return len(self._results)
 
     def _run(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        self._tasks[len(self._results)] = asyncio.create_task(_awaited(call))
+        index = len(self._results)
+        self._tasks[index] = asyncio.create_task(self._one(index, call))
         self._results.append(None)
+
+    async def _one(self, index: int, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        try:
+            check_cancellation()
+            self._results[index] = await call()
+            check_cancellation()
+        except (KeyboardInterrupt, SystemExit) as error:  # must not reach the event loop
+            scope = current_or_none()
+            if scope is None:
+                raise
+            scope.execution.run.cancel(error)
+            self._failures[index] = asyncio.CancelledError()
+        except BaseException as error:  # noqa: BLE001 - raised when all calls have ended
+            self._failures[index] = error
+        finally:
+            self._tasks.pop(index, None)
 
     async def results(self, failure: BaseException | None) -> list[Any]:
         """Wait for all calls; raise ``failure`` or the first one of theirs."""
         try:
-            await _ended(self._tasks.values())
+            await self._ended()
         except asyncio.CancelledError:
             await self.cancel()
             raise
+        failures, self._failures = self._failures, {}
+        if failure is None and failures:
+            failure = failures[min(failures)]
         if failure is not None:
             raise failure
-        for index, task in self._tasks.items():
-            self._results[index] = task.result()
         return self._results
 
     async def cancel(self) -> None:
         for task in self._tasks.values():
             task.cancel()
-        await _ended(self._tasks.values())
+        await self._ended()
+
+    async def _ended(self) -> None:
+        for index in list(self._tasks):
+            # Calls that are made together end together: after the first most need no waiting.
+            task = self._tasks.get(index)
+            if task is None:
+                continue
+            await asyncio.wait((task,))
+            if self._tasks.pop(index, None) is not None:
+                self._failures[index] = asyncio.CancelledError()  # before it began
 
 
 def _memoized(fn: Any) -> Function | None:
     function = function_of(fn) if callable(fn) else None
     return function if function is not None and function.memo and function.is_async else None
-
-
-async def _ended(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Wait for all of ``tasks``, whatever becomes of them."""
-    for task in tasks:
-        # Calls that are made together end together: after the first most need no waiting.
-        if not task.done():
-            await asyncio.wait((task,))
-        if not task.cancelled():
-            task.exception()  # somebody has looked at it
-
-
-async def _awaited(call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    check_cancellation()
-    try:
-        result = await call()
-    except (KeyboardInterrupt, SystemExit) as error:  # must not reach the event loop
-        scope = current_or_none()
-        if scope is None:
-            raise
-        scope.execution.run.cancel(error)
-        raise asyncio.CancelledError from error
-    check_cancellation()
-    return result
 
 
 async def _raise(error: BaseException) -> None:
