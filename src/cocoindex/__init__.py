@@ -59,8 +59,8 @@ from cocoindex.engine.lifespan import (
     stop_blocking,
 )
 from cocoindex.engine.limits import Limits
+from cocoindex.engine.mapping import map
 from cocoindex.engine.mount import (
-    map,
     mount,
     mount_each,
     mount_target,

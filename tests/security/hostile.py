@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import cocoindex as coco
 from cocoindex import inspect
 from cocoindex.engine import rows
@@ -170,14 +172,13 @@ def damaged(value: bytes, rng: random.Random) -> Iterator[tuple[str, bytes]]:
 
 def embedded(tag: bytes, value: bytes, blob: bytes) -> bytes:
     """``blob`` in the place of user data within a row, or instead of the row."""
-    decoders: dict[bytes, Callable[[bytes], Any]] = {
-        b"F": rows.decode_function_memo,
-        b"C": rows.decode_component_memo,
-    }
-    if tag in decoders:
-        row = decoders[tag](value)
-        row.value = blob
-        return rows.encode(row)
+    if tag == b"F":
+        memos = rows.decode_function_memos(value)
+        return rows.encode([msgspec.structs.replace(memo, value=blob) for memo in memos])
+    if tag == b"C":
+        memo = rows.decode_component_memo(value)
+        memo.value = blob
+        return rows.encode(memo)
     if tag == b"K":
         row = rows.decode_tracking(value)
         for group in row.groups:

@@ -97,6 +97,42 @@ def _checked(body: BatchBody, items: list[Any], results: Any) -> list[Any]:
     return found
 
 
+class _Call(asyncio.Future[Any]):
+    """The result of one call, and the batch it has gone out with."""
+
+    __slots__ = ("batch", "item")
+
+    def __init__(self, item: Any, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.item = item
+        self.batch: _Batch | None = None
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Nobody waits for the result any more."""
+        done = super().cancel(msg)
+        if done and self.batch is not None:
+            self.batch.miss()
+        return done
+
+
+class _Batch:
+    """Calls that run together, as long as one of them is wanted."""
+
+    __slots__ = ("task", "wanted")
+
+    def __init__(self, task: asyncio.Task[None], calls: list[_Call]) -> None:
+        self.task = task
+        self.wanted = len(calls)
+        for call in calls:
+            call.batch = self
+
+    def miss(self) -> None:
+        """One call less that wants it."""
+        self.wanted -= 1
+        if self.wanted == 0:
+            self.task.cancel()
+
+
 class _Group:
     """Calls that may share a batch."""
 
@@ -104,10 +140,10 @@ class _Group:
 
     def __init__(self, body: BatchBody) -> None:
         self.body = body
-        self.waiting: list[tuple[Any, asyncio.Future[Any]]] = []
+        self.waiting: list[_Call] = []
         self.running = 0
 
-    def take(self) -> list[tuple[Any, asyncio.Future[Any]]]:
+    def take(self) -> list[_Call]:
         size = self.body.max_size or len(self.waiting)
         batch, self.waiting = self.waiting[:size], self.waiting[size:]
         return batch
@@ -134,19 +170,24 @@ class BatchQueue:
         self._exclusive = exclusive
         self._lanes: dict[int, _Lane] = {}
 
-    async def submit(self, key: Hashable, body: BatchBody, item: Any) -> Any:
-        """Result of ``item`` in a batch with other calls that have the same ``key``."""
+    def submit(
+        self, key: Hashable, item: Any, make_body: Callable[[], BatchBody]
+    ) -> asyncio.Future[Any]:
+        """Result of ``item`` in a batch with other calls that have the same ``key``.
+
+        ``make_body`` is called for the first of them.
+        """
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(id(loop))
         if lane is None or lane.loop is not loop:
             lane = self._lanes[id(loop)] = _Lane(loop)
         group = lane.groups.get(key)
         if group is None:
-            group = lane.groups[key] = _Group(body)
-        future: asyncio.Future[Any] = loop.create_future()
-        group.waiting.append((item, future))
+            group = lane.groups[key] = _Group(make_body())
+        call = _Call(item, loop)
+        group.waiting.append(call)
         self._advance(lane, key, group)
-        return await future
+        return call
 
     def _advance(self, lane: _Lane, key: Hashable, group: _Group) -> None:
         if self._exclusive:
@@ -158,36 +199,30 @@ class BatchQueue:
             self._start(lane, key, group)
 
     def _start(self, lane: _Lane, key: Hashable, group: _Group) -> None:
-        group.waiting = [call for call in group.waiting if not call[1].cancelled()]
+        group.waiting = [call for call in group.waiting if not call.cancelled()]
         if not group.waiting:
             self._settle(lane, key, group)
             return
-        batch = group.take()
+        calls = group.take()
         group.running += 1
         lane.running += 1
         # An empty context: the batch belongs to no single caller.
         task = lane.loop.create_task(
-            self._run(lane, key, group, batch), context=contextvars.Context()
+            self._run(lane, key, group, calls), context=contextvars.Context()
         )
         lane.tasks.add(task)
         task.add_done_callback(lane.tasks.discard)
-        _cancel_when_unwanted(task, [future for _, future in batch])
+        _Batch(task, calls)
 
-    async def _run(
-        self,
-        lane: _Lane,
-        key: Hashable,
-        group: _Group,
-        batch: list[tuple[Any, asyncio.Future[Any]]],
-    ) -> None:
+    async def _run(self, lane: _Lane, key: Hashable, group: _Group, calls: list[_Call]) -> None:
         try:
-            outcomes = await run_in_halves(group.body, [item for item, _ in batch])
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
-                _resolve(future, outcome)
+            outcomes = await run_in_halves(group.body, [call.item for call in calls])
+            for call, outcome in zip(calls, outcomes, strict=True):
+                _resolve(call, outcome)
         except BaseException as error:  # noqa: BLE001 - carried to every caller
             # Not raised again: an interrupt would stop the event loop.
-            for _, future in batch:
-                _resolve(future, _Failure(error))
+            for call in calls:
+                _resolve(call, _Failure(error))
         finally:
             group.running -= 1
             lane.running -= 1
@@ -213,15 +248,16 @@ class BatchQueue:
             del self._lanes[id(lane.loop)]
 
 
-def _resolve(future: asyncio.Future[Any], outcome: _Outcome) -> None:
-    if future.done():
+def _resolve(call: _Call, outcome: _Outcome) -> None:
+    call.batch = None
+    if call.done():
         return
     if not isinstance(outcome, _Failure):
-        future.set_result(outcome)
+        call.set_result(outcome)
     elif isinstance(outcome.error, asyncio.CancelledError):
-        future.cancel()
+        call.cancel()
     else:
-        _set_exception(future, outcome.error)
+        _set_exception(call, outcome.error)
 
 
 def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
@@ -232,17 +268,3 @@ def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
     future.set_exception(error)
     with contextlib.suppress(Exception):
         future.exception()  # the caller may be gone by now; that is no unhandled error
-
-
-def _cancel_when_unwanted(task: asyncio.Task[None], futures: list[asyncio.Future[Any]]) -> None:
-    left = len(futures)
-
-    def done(future: asyncio.Future[Any]) -> None:
-        nonlocal left
-        if future.cancelled():
-            left -= 1
-            if left == 0:
-                task.cancel()
-
-    for future in futures:
-        future.add_done_callback(done)

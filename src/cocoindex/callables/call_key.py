@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from cocoindex.callables.identity import Identity
 from cocoindex.core.canonical import SCALARS, WRITERS, Canon, StateFn
 from cocoindex.core.fingerprint import Domain
+from cocoindex.core.logic import Home, registry
 from cocoindex.core.memo_key import canonical_form
 from cocoindex.engine.function import CallKey
 from cocoindex.errors import UsageTypeError, UsageValueError
@@ -24,7 +25,10 @@ _LONGEST_FORM: Final = 256
 _LONG: Final = b"#"
 """Begins such a digest; no form does."""
 
-_argument_digest: Final = Domain("coco.argument").digest
+_FUNCTION: Final = "function"
+"""Label of the part that says which function is called."""
+
+_long_digest: Final = Domain("coco.argument").digest
 _call_digest: Final = Domain("coco.call").digest
 
 
@@ -43,37 +47,31 @@ class _Argument(NamedTuple):
     value: object
 
 
-class _Digests:
-    """8-byte digests of the parts of a call, made when they are asked for: on a miss."""
-
-    __slots__ = ("_ends", "_written")
-
-    def __init__(self, written: bytearray, ends: list[int]) -> None:
-        self._written = written
-        self._ends = ends
-
-    def __call__(self) -> bytes:
-        digests = bytearray()
-        start = 0
-        for end in self._ends:
-            digests += _argument_digest(self._written[start:end])[:8]
-            start = end
-        return bytes(digests)
-
-
 class CallKeys:
     """Computes the keys of calls of one function."""
 
-    __slots__ = ("_custom", "_identity", "_labels", "_name")
+    __slots__ = ("_custom", "_home", "_identity", "_label_sets", "_labels", "_name")
 
     def __init__(
-        self, fn: Callable[..., Any], identity: Identity, name: str, memo_key: MemoKey | None
+        self,
+        fn: Callable[..., Any],
+        identity: Identity,
+        name: str,
+        memo_key: MemoKey | None,
+        home: Home | None = None,
     ) -> None:
-        """Raises ``ValueError`` or ``TypeError`` if ``memo_key`` doesn't fit ``fn``."""
+        """``home``: of the code that runs when a key is asked for.
+
+        Raises ``ValueError`` or ``TypeError`` if ``memo_key`` doesn't fit ``fn``.
+        """
         self._identity = identity
+        self._home = home
         self._name = name
         self._custom = _CustomKey(fn, name, memo_key) if memo_key else None
         self._labels = _positional_labels(identity)
+        self._label_sets = [
+            (_FUNCTION, *self._labels[:count]) for count in range(len(self._labels) + 1)
+        ]
 
     def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         """The key of one call.
@@ -81,33 +79,42 @@ class CallKeys:
         Raises:
             TypeError: an argument can't be keyed; the message names it.
         """
-        if self._custom is not None:
-            arguments: Iterable[tuple[bytes, str, Any]] = self._custom.arguments(args, kwargs)
-        elif kwargs or len(args) > len(self._labels):
-            arguments = self._plain_arguments(args, kwargs)
+        slots: Sequence[bytes] = _POSITIONS
+        values: Sequence[Any] = args
+        if self._custom is None and not kwargs and len(args) < len(self._label_sets):
+            labels = self._label_sets[len(args)]
         else:
-            arguments = zip(_POSITIONS, self._labels, args, strict=False)
+            labels, slots, values = self._taken_apart(args, kwargs)
+        if self._home is not None and not self._home.counts:
+            registry.use(self._home)
         out = bytearray(self._identity.digest())
-        labels, ends = ["function"], [len(out)]
+        ends = [len(out)]
         states: list[StateFn] = []
-        label = ""
         try:
-            for slot, label, value in arguments:
-                out += slot
+            for index, value in enumerate(values):
+                out += slots[index]
                 start = len(out)
                 cls = type(value)
-                scalar = SCALARS.get(cls)
-                if scalar is not None:
-                    scalar(out, value, _NO_CANON)
+                if cls in SCALARS:
+                    SCALARS[cls](out, value, _NO_CANON)
                 else:
                     WRITERS[cls](out, value, Canon(states))
                 if len(out) - start > _LONGEST_FORM:
-                    out[start:] = _LONG + _argument_digest(out[start:])
-                labels.append(label)
+                    out[start:] = _LONG + _long_digest(out[start:])
                 ends.append(len(out))
         except UsageTypeError as error:
+            label = labels[len(ends)]
             raise UsageTypeError(f"argument {label!r} of {self._name}(): {error}") from error
-        return CallKey(_call_digest(out), tuple(labels), _Digests(out, ends), tuple(states))
+        return CallKey(_call_digest(out), tuple(states), labels, out, tuple(ends))
+
+    def _taken_apart(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[str, ...], Sequence[bytes], Sequence[Any]]:
+        """Labels, slots and values of the arguments that count."""
+        custom = self._custom
+        found = (self._plain_arguments if custom is None else custom.arguments)(args, kwargs)
+        slots, labels, values = tuple(zip(*found, strict=True)) or ((), (), ())
+        return (_FUNCTION, *labels), slots, values
 
     def _plain_arguments(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -18,7 +18,7 @@ from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
 from functools import partial
-from operator import is_, itemgetter
+from operator import attrgetter, is_, itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cocoindex.callables.bytecode import names_of
@@ -147,17 +147,16 @@ class Watch:
 
     @property
     def watched(self) -> bool:
-        """Whether :meth:`changed` may ever be true."""
+        """Whether :meth:`read` may change its mind within a run."""
         return self._fetch is not None
-
-    def changed(self) -> bool:
-        """Whether, since the last :meth:`read`, a watched place was bound to another object."""
-        return self._fetch is not None and not all(map(is_, self._fetch(), self._values))
 
     def read(self) -> bytes:
         """Digest of the data as of now; empty if no data counts."""
-        if self._epoch != registry.epoch or self.changed():
-            watched = () if self._fetch is None else self._fetch()
+        fetch = self._fetch
+        if self._epoch != registry.epoch or (
+            fetch is not None and not all(map(is_, fetch(), self._values))
+        ):
+            watched = () if fetch is None else fetch()
             settled = () if self._settled is None else self._settled()
             self._reread(watched[: len(self.places) - len(settled)] + settled)
         return self._digest
@@ -272,11 +271,14 @@ def _name(pair: tuple[str, object]) -> str:
 def _cells_fetch(cells: list[types.CellType]) -> Callable[[], tuple[object, ...]]:
     def fetch() -> tuple[object, ...]:
         try:
-            return tuple([cell.cell_contents for cell in cells])
+            return tuple(map(_contents, cells))
         except ValueError:
             return tuple([_content(cell) for cell in cells])
 
     return fetch
+
+
+_contents: Final[Callable[[types.CellType], object]] = attrgetter("cell_contents")
 
 
 def _content(cell: types.CellType) -> object:

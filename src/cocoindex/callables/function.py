@@ -13,7 +13,6 @@ from cocoindex.callables.identity import Identity, Logic, full_name
 from cocoindex.callables.results import ResultCodec
 from cocoindex.callables.runner import RawBody, Runner, raw_bodies
 from cocoindex.core.introspect import display_name, is_async_callable
-from cocoindex.core.logic import registry
 from cocoindex.engine.function import (
     CallKey,
     LogicTracking,
@@ -46,10 +45,12 @@ class DecoratedFunction:
     """
 
     __slots__ = (
-        "_codec",
-        "_keys",
+        "_is_direct",
         "_logic",
         "_queue",
+        "call_key",
+        "decode_result",
+        "encode_result",
         "full_name",
         "identity",
         "is_async",
@@ -70,6 +71,9 @@ class DecoratedFunction:
         self.full_name = full_name(raw)
         self.raw_is_async = is_async_callable(raw)
         self.is_async: bool = to_async or self.raw_is_async
+        self._is_direct: bool = (
+            not (options.batching or options.runner) and self.raw_is_async == self.is_async
+        )
         self.is_identity: bool = False
         self.memo: bool = options.memo
         self.logic_tracking: LogicTracking = options.logic_tracking
@@ -77,14 +81,17 @@ class DecoratedFunction:
         if not self.is_async:
             _check_sync(options)
         self.identity = Identity(raw)
-        self._keys = CallKeys(raw, self.identity, self.full_name, options.memo_key)
-        self._codec = ResultCodec(raw, self.full_name, batched=options.batching)
         self._queue = BatchQueue() if options.batching and options.runner is None else None
         self._logic: Logic | None = None
         if options.logic_tracking is not None:
             self._logic = Logic(
                 self.identity, options.logic_tracking, options.version, options.deps
             )
+        # Bound once: they are asked for on every call.
+        home = None if self._logic is None else self._logic.home
+        self.call_key = CallKeys(raw, self.identity, self.full_name, options.memo_key, home).key
+        codec = ResultCodec(raw, self.full_name, batched=options.batching)
+        self.encode_result, self.decode_result = codec.encode, codec.decode
 
     def as_async(self) -> DecoratedFunction:
         """The same function, awaited: it shares identity, logic and memos with this one."""
@@ -92,6 +99,7 @@ class DecoratedFunction:
         for name in DecoratedFunction.__slots__:
             setattr(twin, name, getattr(self, name))
         twin.is_async = True
+        twin._is_direct = self._is_direct and self.raw_is_async
         return twin
 
     def logic(self) -> bytes | None:
@@ -101,18 +109,12 @@ class DecoratedFunction:
         """What :meth:`logic` is made of, labelled, with 8-byte digests; empty if not tracked."""
         return [] if self._logic is None else self._logic.parts()
 
-    def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
-        if self._logic is not None:
-            registry.use(self._logic.home)
-        return self._keys.key(args, kwargs)
-
-    def encode_result(self, value: Any) -> bytes:
-        return self._codec.encode(value)
-
-    def decode_result(self, payload: bytes) -> Any:
-        return self._codec.decode(payload)
-
     # Running the body
+
+    @property
+    def runs_apart(self) -> bool:
+        """Whether the body runs in a batch, which belongs to no single caller."""
+        return self.options.batching
 
     @property
     def runs_on_thread(self) -> bool:
@@ -130,6 +132,8 @@ class DecoratedFunction:
 
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the body; a method that is called on its class gets its instance in ``args``."""
+        if self._is_direct:
+            return self.raw(*args, **kwargs)
         if self._is_simple():
             return self._invoke_here(args, kwargs)
         if args and self._is_method():
@@ -177,20 +181,25 @@ class DecoratedFunction:
         self, instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Awaitable[Any]:
         item, extra, extra_kwargs = self._split_item(args, kwargs)
-        body = BatchBody(
-            self.full_name,
-            self._batch_runner(instance, extra, extra_kwargs),
-            self.raw_is_async,
-            self.options.max_batch_size,
-        )
-        key = (id(self.identity), id(instance), _group_key(extra, extra_kwargs))
+        make_body = partial(self._batch_body, instance, extra, extra_kwargs)
         if raw_bodies.active:
-            return _batch_of_one(body, item)
+            return _batch_of_one(make_body(), item)
         queue = self._queue
         if queue is None:
             assert self.options.runner is not None
             queue = self.options.runner.get_queue()
-        return queue.submit(key, body, item)
+        key = (id(self.identity), id(instance), _group_key(extra, extra_kwargs))
+        return queue.submit(key, item, make_body)
+
+    def _batch_body(
+        self, instance: object, extra: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> BatchBody:
+        return BatchBody(
+            self.full_name,
+            self._batch_runner(instance, extra, kwargs),
+            self.raw_is_async,
+            self.options.max_batch_size,
+        )
 
     def _split_item(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -248,6 +257,8 @@ async def _batch_of_one(body: BatchBody, item: Any) -> Any:
 
 
 def _group_key(extra: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Hashable:
+    if not extra and not kwargs:
+        return None
     return (
         tuple([_argument_key(value) for value in extra]),
         tuple([(name, _argument_key(kwargs[name])) for name in sorted(kwargs)]),
@@ -322,6 +333,10 @@ class BoundFunction:
 
     def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         return self.function.call_key((self.instance, *args), kwargs)
+
+    @property
+    def runs_apart(self) -> bool:
+        return self.function.runs_apart
 
     @property
     def runs_on_thread(self) -> bool:

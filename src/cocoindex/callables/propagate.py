@@ -64,12 +64,11 @@ def _recording(maker: ComponentContext, fn: Callable[..., Any]) -> Iterator[None
     own = function_of(fn).logic()
     inner = scope.frame.detached_logic(keeps_logic=True, own_logic=own)
     try:
-        with entered(scope.derive(frame=inner)):
+        with entered(scope.with_frame(inner)):
             yield
     finally:
-        blob = inner.logic.blob()
         for frame in frames:
-            frame.logic.absorb(blob)
+            frame.logic.update(inner.logic)
 
 
 def _frames_up_to(

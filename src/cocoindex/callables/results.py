@@ -6,7 +6,10 @@ import collections.abc
 import logging
 import typing
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, get_args, get_origin
+
+from cocoindex.core.serde import make_deserialize_fn, serialize, survives_generic_round_trip
 
 __all__ = ["ResultCodec"]
 
@@ -23,44 +26,25 @@ _LISTS: Final = (
 class ResultCodec:
     """Encodes results of one function, and decodes them as its return annotation says."""
 
-    __slots__ = ("_annotated", "_batched", "_decode", "_fn", "_name", "_suspect")
+    __slots__ = ("_label", "_name", "_return_type", "_suspect", "decode")
 
     def __init__(self, fn: Callable[..., Any], name: str, *, batched: bool) -> None:
         """``name``: ``module.qualname``; ``batched``: whether ``fn`` returns a list of results."""
-        self._fn = fn
+        self._return_type = partial(_return_type, fn, batched)
         self._name = name
-        self._batched = batched
-        self._decode: Callable[[bytes], Any] | None = None
-        self._annotated = False
+        self._label = f"return value of {name}()"
         self._suspect: bool | None = None
+        self.decode = make_deserialize_fn(self._return_type, f"return type of {name}()")
+        """Raises ``DeserializationError``, naming the function."""
 
     def encode(self, value: Any) -> bytes:
         """Raises ``SerializationError``, naming the function."""
-        from cocoindex.core.serde import serialize
-
-        payload = serialize(value, f"return value of {self._name}()")
+        payload = serialize(value, self._label)
         if self._suspect is not False:
             self._warn_if_types_get_lost(value)
         return payload
 
-    def decode(self, payload: bytes) -> Any:
-        """Raises ``DeserializationError``, naming the function."""
-        if self._decode is None:
-            from cocoindex.core.serde import make_deserialize_fn
-
-            self._decode = make_deserialize_fn(self._return_type, f"return type of {self._name}()")
-        return self._decode(payload)
-
-    def _return_type(self) -> Any:
-        try:
-            hint = typing.get_type_hints(self._fn, include_extras=True).get("return", Any)
-        except (NameError, TypeError, AttributeError, SyntaxError):
-            return Any  # a name that exists for type checkers only
-        return _item_type(hint) if self._batched else hint
-
     def _warn_if_types_get_lost(self, value: Any) -> None:
-        from cocoindex.core.serde import survives_generic_round_trip
-
         if self._suspect is None:
             self._suspect = self._return_type() is Any
         if self._suspect and not survives_generic_round_trip(value):
@@ -71,6 +55,14 @@ class ResultCodec:
                 self._name,
                 type(value).__qualname__,
             )
+
+
+def _return_type(fn: Callable[..., Any], batched: bool) -> Any:
+    try:
+        hint = typing.get_type_hints(fn, include_extras=True).get("return", Any)
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return Any  # a name that exists for type checkers only
+    return _item_type(hint) if batched else hint
 
 
 def _item_type(hint: Any) -> Any:

@@ -139,21 +139,20 @@ def is_expired() -> bool:
     return deadline is not None and _clock.now() > deadline
 
 
-def check_deadline() -> None:
-    """Raise ``DeadlineExceededError`` if the current deadline has passed."""
-    # Around every function call: one look at a context variable where there is no deadline.
-    deadline = _deadline.get()
-    if deadline is not None and _clock.now() > deadline:
-        raise DeadlineExceededError
-
-
 def check_cancellation() -> None:
     """A checkpoint for user code that runs long.
 
     Raises:
         DeadlineExceededError: the deadline of the current scope has passed.
     """
-    check_deadline()
+    # Around every function call: one look at a context variable where there is no deadline.
+    deadline = _deadline.get()
+    if deadline is not None and _clock.now() > deadline:
+        raise DeadlineExceededError
+
+
+check_deadline: Final = check_cancellation
+"""The same, where it is the deadline of an operation that counts."""
 
 
 # --- A clock for tests --------------------------------------------------------------------

@@ -28,11 +28,13 @@ class Home:
     only the one last registered in, or called into, counts.
     """
 
-    __slots__ = ("name", "namespace")
+    __slots__ = ("counts", "name", "namespace")
 
     def __init__(self, name: str, namespace: dict[str, Any]) -> None:
         self.name = name
         self.namespace = namespace
+        self.counts = False
+        """Set by the registry."""
 
 
 class LogicSource(Protocol):
@@ -66,7 +68,16 @@ class Registration(weakref.ref[LogicSource]):
 
 
 class _Verdict(NamedTuple):
+    """That some fingerprints are current.
+
+    Attributes:
+        generation: of the registry, when this was found.
+        fingerprints: which ones.
+        recheck: those whose source may have moved since.
+    """
+
     generation: int
+    fingerprints: frozenset[bytes]
     recheck: tuple[tuple[Registration, bytes], ...]
 
 
@@ -78,11 +89,12 @@ class LogicRegistry:
         """Number of the current run: mutable data is read once in each."""
         self._generation = 0
         self._sources: dict[int, Registration] = {}
+        self._unsettled: dict[int, Registration] = {}
+        """Sources that may not have published in this run what they are now."""
         self._holders: dict[bytes, dict[int, Registration]] = {}
         self._labels: dict[bytes, str] = {}
         self._homes: dict[str, Home] = {}
         self._verdicts: dict[bytes | tuple[bytes, ...], _Verdict] = {}
-        self._refreshed = -1
         # Reentrant: a source may be collected, and so forgotten, at any allocation.
         self._lock = threading.RLock()
 
@@ -92,6 +104,7 @@ class LogicRegistry:
         registration.fingerprint = None
         with self._lock:
             self._sources[id(registration)] = registration
+            self._unsettled[id(registration)] = registration
         return registration
 
     def home_of(self, namespace: dict[str, Any]) -> Home | None:
@@ -111,9 +124,13 @@ class LogicRegistry:
 
     def use(self, home: Home | None) -> None:
         """Code of ``home`` runs: it counts, and other homes of its name don't."""
-        if home is not None and self._homes.get(home.name) is not home:
+        if home is not None and not home.counts:
             with self._lock:
+                before = self._homes.get(home.name)
+                if before is not None:
+                    before.counts = False
                 self._homes[home.name] = home
+                home.counts = True
                 self._generation += 1
 
     def publish(self, registration: Registration, fingerprint: bytes, name: str) -> None:
@@ -131,21 +148,27 @@ class LogicRegistry:
         with self._lock:
             self.epoch += 1
             self._generation += 1
+            self._unsettled = dict(self._sources)
 
-    def are_current(self, deps: bytes | tuple[bytes, ...]) -> bool:
+    def are_current(self, deps: bytes | tuple[bytes, ...], own: bytes | None = None) -> bool:
         """Whether every fingerprint in ``deps`` is that of a live source, judged as of now.
 
         Args:
             deps: fingerprints, as a tuple or concatenated. Asking again for equal ``deps``
                 costs one look-up plus one :meth:`LogicSource.logic` per volatile source.
+            own: what the source that asks has said just now; it must be among ``deps``: an
+                older copy of it that is still alive must not vouch for what it has made.
         """
         verdict = self._verdicts.get(deps)
         if verdict is None or verdict.generation != self._generation:
-            return self._judge(deps)
+            verdict = self._judge(deps)
+        if verdict is None or (own is not None and own not in verdict.fingerprints):
+            return False
         for registration, fingerprint in verdict.recheck:
-            source = registration()
-            if source is None or source.logic() != fingerprint:
-                return self._judge(deps)
+            if fingerprint != own:
+                source = registration()
+                if source is None or source.logic() != fingerprint:
+                    return self._judge(deps) is not None
         return True
 
     def label(self, fingerprint: bytes) -> str | None:
@@ -154,20 +177,22 @@ class LogicRegistry:
             self._refresh()
         return self._labels.get(fingerprint)
 
-    def _judge(self, deps: bytes | tuple[bytes, ...]) -> bool:
+    def _judge(self, deps: bytes | tuple[bytes, ...]) -> _Verdict | None:
         generation = self._generation
+        fingerprints = _split(deps)
         recheck: list[tuple[Registration, bytes]] = []
-        for fingerprint in _split(deps):
+        for fingerprint in fingerprints:
             holder = self._holder(fingerprint)
             if holder is None:
-                return False
+                return None
             source = holder()
             if source is None or source.volatile:
                 recheck.append((holder, fingerprint))
         if len(self._verdicts) >= _MAX_VERDICTS:
             self._verdicts.clear()
-        self._verdicts[deps] = _Verdict(generation, tuple(recheck))
-        return True
+        verdict = _Verdict(generation, frozenset(fingerprints), tuple(recheck))
+        self._verdicts[deps] = verdict
+        return verdict
 
     def _holder(self, fingerprint: bytes) -> Registration | None:
         found = self._live_holder(fingerprint)
@@ -185,25 +210,25 @@ class LogicRegistry:
                 return registration
         return None
 
-    def _is_at_home(self, source: LogicSource) -> bool:
-        home = source.home
-        return home is None or self._homes.get(home.name) is home
+    @staticmethod
+    def _is_at_home(source: LogicSource) -> bool:
+        return source.home is None or source.home.counts
 
     def _refresh(self) -> None:
         """Let every source whose fingerprint may have moved publish it."""
-        everything = self._refreshed != self.epoch
-        for registration in list(self._sources.values()):
+        unsettled = self._unsettled  # that of this run: a new one may start meanwhile
+        for number, registration in list(unsettled.items()):
             source = registration()
-            if source is None:
-                continue
-            if everything or registration.fingerprint is None or source.volatile:
+            if source is not None:
                 source.logic()
-        self._refreshed = self.epoch
+                if not source.volatile:
+                    unsettled.pop(number, None)
 
     def _forget(self, registration: weakref.ref[LogicSource]) -> None:
         assert isinstance(registration, Registration)
         with self._lock:
             self._sources.pop(id(registration), None)
+            self._unsettled.pop(id(registration), None)
             self._release(registration)
 
     def _release(self, registration: Registration) -> None:

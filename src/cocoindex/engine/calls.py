@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Token
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from cocoindex.core.deadline import check_cancellation
 from cocoindex.engine.dependencies import (
     NO_ANSWERS,
     StateAnswers,
     StateCheck,
-    are_current,
     argument_checks,
     ask,
     ask_now,
@@ -31,9 +33,9 @@ from cocoindex.engine.workers import on_worker
 from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
-    from cocoindex.engine.function import Function
-    from cocoindex.engine.function_memos import Reservation
-    from cocoindex.engine.rows import FunctionMemoRow
+    from cocoindex.engine.function import CallKey, Function
+    from cocoindex.engine.function_memos import FunctionMemos, Reservation
+    from cocoindex.engine.rows import FunctionMemoRow, Terms
 
 Args = tuple[Any, ...]
 Kwargs = Mapping[str, Any]
@@ -46,17 +48,56 @@ async def call_async(function: Function, args: Args, kwargs: Kwargs) -> Any:
     if scope is None:
         result = await function.invoke(args, kwargs)
     elif function.memo:
-        result = await _memoized_async(scope, function, args, kwargs)
+        key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
+        entry = memos.at_hand(key, function)
+        if entry is not None:
+            result = _hand_over(entry, scope)
+        else:
+            result = await _find_or_run_async(_MemoCall(scope, function, args, kwargs, key, memos))
+    elif _shares_frame(function):
+        try:
+            result = await function.invoke(args, kwargs)
+        finally:
+            _offer_logic(scope.frame, function)
     else:
-        plain = _enter_plain(scope, function)
-        token = enter(plain)
+        token = enter(_own_frame(scope, function))
         try:
             result = await function.invoke(args, kwargs)
         finally:
             leave(token)
-            _leave_plain(scope, function)
+            _offer_logic(scope.frame, function)
     check_cancellation()
     return result
+
+
+class AtHand(NamedTuple):
+    """The result of a call that need not run."""
+
+    value: Any
+
+
+def start_async(
+    function: Function, args: Args, kwargs: Kwargs
+) -> AtHand | Callable[[], Coroutine[Any, Any, Any]]:
+    """The result of a memoized call if it is at hand, else what waits for it.
+
+    Raises:
+        TypeError: an argument can't be keyed.
+    """
+    scope = current_or_none()
+    if scope is None:
+        return partial(function.invoke, args, kwargs)
+    key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
+    entry = memos.at_hand(key, function)
+    if entry is None:
+        return partial(_find_or_run_async, _MemoCall(scope, function, args, kwargs, key, memos))
+    return AtHand(_hand_over(entry, scope))
+
+
+def _hand_over(entry: MemoEntry, scope: ComponentContext) -> Any:
+    """The result of a memoized call, for a caller who now depends on what it depends on."""
+    scope.frame.receive_call(entry.terms.deps, entry.row.fingerprint)
+    return entry.value
 
 
 def call_sync(function: Function, args: Args, kwargs: Kwargs) -> Any:
@@ -66,15 +107,24 @@ def call_sync(function: Function, args: Args, kwargs: Kwargs) -> Any:
     if scope is None:
         result = function.invoke(args, kwargs)
     elif function.memo:
-        result = _memoized_sync(scope, function, args, kwargs)
+        key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
+        entry = memos.at_hand(key, function)
+        if entry is not None:
+            result = _hand_over(entry, scope)
+        else:
+            result = _find_or_run_sync(_MemoCall(scope, function, args, kwargs, key, memos))
+    elif _shares_frame(function):
+        try:
+            result = function.invoke(args, kwargs)
+        finally:
+            _offer_logic(scope.frame, function)
     else:
-        plain = _enter_plain(scope, function)
-        token = enter(plain)
+        token = enter(_own_frame(scope, function))
         try:
             result = function.invoke(args, kwargs)
         finally:
             leave(token)
-            _leave_plain(scope, function)
+            _offer_logic(scope.frame, function)
     check_cancellation()
     return result
 
@@ -82,105 +132,114 @@ def call_sync(function: Function, args: Args, kwargs: Kwargs) -> Any:
 # --- calls that are not memoized -------------------------------------------------------------
 
 
-def _enter_plain(scope: ComponentContext, function: Function) -> ComponentContext:
+def _shares_frame(function: Function) -> bool:
+    """Whether everything the callee depends on counts for its caller."""
+    return function.logic_tracking in ("full", "deep")
+
+
+def _own_frame(scope: ComponentContext, function: Function) -> ComponentContext:
     """The callee's scope: its own logic filter, everything else shared with the caller."""
-    if function.logic_tracking in ("full", "deep"):
-        return scope
-    own = function.logic()
-    return scope.derive(frame=scope.frame.detached_logic(keeps_logic=False, own_logic=own))
+    frame = scope.frame.detached_logic(keeps_logic=False, own_logic=function.logic())
+    return scope.with_frame(frame)
 
 
-def _leave_plain(scope: ComponentContext, function: Function) -> None:
+def _offer_logic(frame: Frame, function: Function) -> None:
     """Offer the callee's own logic to the caller."""
-    if scope.frame.keeps_logic:
+    if frame.keeps_logic:
         own = function.logic()
         if own is not None:
-            scope.frame.logic.add(own)
+            frame.logic[own] = None
 
 
-# --- memoized calls ----------------------------------------------------------------------------
+# --- memoized calls whose result is not at hand ------------------------------------------------
 
 
 class _MemoCall:
     """One memoized call, step by step."""
 
+    __slots__ = (
+        "_token",
+        "answers",
+        "args",
+        "frame",
+        "function",
+        "key",
+        "kwargs",
+        "memos",
+        "scope",
+    )
+
     def __init__(
-        self, scope: ComponentContext, function: Function, args: Args, kwargs: Kwargs
+        self,
+        scope: ComponentContext,
+        function: Function,
+        args: Args,
+        kwargs: Kwargs,
+        key: CallKey,
+        memos: FunctionMemos,
     ) -> None:
         self.scope = scope
         self.function = function
         self.args = args
         self.kwargs = kwargs
-        self.key = function.call_key(args, kwargs)
-        self.memos = scope.execution.function_memos()
+        self.key = key
+        self.memos = memos
         self.answers: StateAnswers | None = None
-        if self.key.fingerprint in scope.frame.calls_in_progress():
+        self.frame: Frame | None = None
+        self._token: Token[ComponentContext | None] | None = None
+        if key.fingerprint in scope.frame.calls_in_progress():
             raise UsageError(
                 f"memoized {function.name}() calls itself with the same arguments: "
                 "this would never end"
             )
 
-    @cached_property
-    def frame(self) -> Frame:
-        """Made only if the body or a state function runs."""
+    def enter(self) -> None:
+        """Make a frame of its own the current one, for state functions and the body."""
+        if self.function.runs_apart and not self.key.state_fns:
+            return
+        if self.frame is None:
+            self.frame = self._new_frame()
+        self.frame.has_ended = False
+        self._token = enter(self.scope.with_frame(self.frame))
+
+    def _new_frame(self) -> Frame:
         return Frame(
             self.scope.frame,
-            keeps_logic=self.function.logic_tracking in ("full", "deep"),
+            keeps_logic=_shares_frame(self.function),
             own_logic=self.function.logic(),
             in_memo_call=True,
             call_fingerprint=self.key.fingerprint,
         )
 
-    def inner(self) -> ComponentContext:
-        return self.scope.derive(frame=self.frame)
+    def leave(self) -> None:
+        if self._token is not None:
+            leave(self._token)
+            self._token = None
+        if self.frame is not None:
+            self.frame.has_ended = True
 
-    def reuse_now(self) -> MemoEntry | None:
-        """The result, if it is at hand without asking any state function."""
-        entry = self.memos.reached(self.key.fingerprint)
-        if entry is None and (row := self.candidate()) is not None and not self.checks(row):
-            entry = self.accept(row, NO_ANSWERS)
-        return entry
-
-    def candidate(self) -> FunctionMemoRow | None:
-        """A stored entry that may be reused if its state functions agree."""
-        row = self.memos.candidate(self.key.fingerprint)
-        if row is None or not are_current(
-            self.scope.execution.run, row.deps, self.function.logic()
-        ):
-            return None
-        return row
-
-    def checks(self, row: FunctionMemoRow) -> list[StateCheck]:
+    def checks(self, terms: Terms) -> list[StateCheck]:
         run = self.scope.execution.run
         return [
-            *argument_checks(self.key.state_fns, row.states),
-            *context_checks(run, row.context_states),
+            *argument_checks(self.key.state_fns, terms.states),
+            *context_checks(run, terms.context_states),
         ]
 
-    def accept(self, row: FunctionMemoRow, answers: StateAnswers) -> MemoEntry | None:
+    def accept(self, row: FunctionMemoRow, terms: Terms, answers: StateAnswers) -> MemoEntry | None:
         """Reuse ``row`` if every state function says so; remember changed states."""
         count = len(self.key.state_fns)
-        if not answers.all_valid or len(row.states) != count:
+        if not answers.all_valid or len(terms.states) != count:
             self.answers = StateAnswers(answers.outcomes[:count], answers.serialized[:count])
             return None
-        changed = self._with_new_states(row, answers.serialized)
-        return self.memos.hit(self.key.fingerprint, row, self.function, changed=changed)
-
-    def _with_new_states(self, row: FunctionMemoRow, serialized: list[bytes]) -> bool:
-        count = len(row.states)
-        old = row.states + [state for _, states in row.context_states for state in states]
-        if old == serialized:
-            return False
-        row.states = serialized[:count]
-        rest = iter(serialized[count:])
-        row.context_states = [
-            (fingerprint, [next(rest, state) for state in states])
-            for fingerprint, states in row.context_states
-        ]
-        return True
+        entry = self.memos.hit(row, terms, self.function)
+        if entry is not None and _states(terms) != answers.serialized:
+            entry.renew(_with_states(terms, answers.serialized))
+        return entry
 
     def checks_after_run(self) -> list[StateCheck]:
         """State functions to call after the body: all on a first run, else those that ask."""
+        if not self.key.state_fns:
+            return []
         if self.answers is None or len(self.answers.outcomes) != len(self.key.state_fns):
             return first_checks(self.key.state_fns)
         pairs = zip(self.key.state_fns, self.answers.outcomes, strict=True)
@@ -196,7 +255,8 @@ class _MemoCall:
                     self.answers.outcomes, self.answers.serialized, strict=True
                 )
             ]
-        return self.memos.store(self.key, self.function, self.frame, value, states)
+        frame = self.frame or self._new_frame()
+        return self.memos.store(self.key, self.function, frame, value, states)
 
     def wait_for(self, other: Reservation) -> None:
         """Block until an equal call has ended."""
@@ -207,53 +267,55 @@ class _MemoCall:
             )
         other.waiter().result()
 
-    def finish(self, entry: MemoEntry) -> Any:
-        """Hand the entry's dependencies to the caller, and its value out."""
-        self.scope.frame.receive_call(entry.row.deps, self.key.fingerprint)
-        return entry.value
+
+def _states(terms: Terms) -> list[bytes]:
+    """States of the arguments, then those of context values."""
+    return [*terms.states, *(state for _, states in terms.context_states for state in states)]
 
 
-async def _memoized_async(
-    scope: ComponentContext, function: Function, args: Args, kwargs: Kwargs
-) -> Any:
-    call = _MemoCall(scope, function, args, kwargs)
+def _with_states(terms: Terms, states: list[bytes]) -> Terms:
+    count = len(terms.states)
+    rest = iter(states[count:])
+    context_states = [
+        (fingerprint, [next(rest, state) for state in known])
+        for fingerprint, known in terms.context_states
+    ]
+    return msgspec.structs.replace(
+        terms, states=tuple(states[:count]), context_states=context_states
+    )
+
+
+async def _find_or_run_async(call: _MemoCall) -> Any:
+    memos, fingerprint = call.memos, call.key.fingerprint
     loop = asyncio.get_running_loop()
     entry = None
     while entry is None:
-        while (other := call.memos.reserve(call.key.fingerprint, loop)) is not None:
+        while (other := memos.reserve(fingerprint, loop)) is not None:
             await asyncio.wrap_future(other.waiter())
         try:
-            entry = call.reuse_now() or await _check_or_run_async(call)
+            call.enter()
+            entry = memos.reached(fingerprint)
+            if entry is None and (found := memos.candidate(call.key, call.function)) is not None:
+                row, terms = found
+                entry = call.accept(row, terms, await ask(call.checks(terms)))
+            if entry is None and not call.function.runs_on_thread:
+                value = await call.function.invoke(call.args, call.kwargs)
+                check_cancellation()  # nothing that comes too late is stored
+                checks = call.checks_after_run()
+                entry = call.store(value, await ask(checks) if checks else NO_ANSWERS)
         finally:
-            call.memos.release(call.key.fingerprint)
+            call.leave()
+            memos.release(fingerprint)
         if entry is None:
             entry = await _run_on_thread(call, loop)
-    return call.finish(entry)
-
-
-async def _check_or_run_async(call: _MemoCall) -> MemoEntry | None:
-    """None: it has to run on a thread."""
-    token = enter(call.inner())
-    try:
-        entry = None
-        if (row := call.candidate()) is not None and (checks := call.checks(row)):
-            entry = call.accept(row, await ask(checks))
-        if entry is None and not call.function.runs_on_thread:
-            value = await call.function.invoke(call.args, call.kwargs)
-            check_cancellation()  # nothing that comes too late is stored
-            entry = call.store(value, await ask(call.checks_after_run()))
-        return entry
-    finally:
-        leave(token)
-        call.frame.has_ended = True
+    return _hand_over(entry, call.scope)
 
 
 async def _run_on_thread(call: _MemoCall, loop: asyncio.AbstractEventLoop) -> MemoEntry | None:
     """Run a synchronous body; None: another call has just done that."""
     body = _ThreadedBody(call, loop)
-    token = enter(call.inner())
     try:
-        call.frame.has_ended = False
+        call.enter()
         value = await on_worker(body.run)
         if body.other is not None:
             await asyncio.wrap_future(body.other.waiter())
@@ -262,8 +324,7 @@ async def _run_on_thread(call: _MemoCall, loop: asyncio.AbstractEventLoop) -> Me
         check_cancellation()
         return call.store(value, await ask(call.checks_after_run()))
     finally:
-        leave(token)
-        call.frame.has_ended = True
+        call.leave()
         body.end()
 
 
@@ -311,29 +372,21 @@ class _ThreadedBody:
             self._call.memos.release(self._call.key.fingerprint)
 
 
-def _memoized_sync(scope: ComponentContext, function: Function, args: Args, kwargs: Kwargs) -> Any:
-    call = _MemoCall(scope, function, args, kwargs)
-    fingerprint = call.key.fingerprint
-    while (other := call.memos.reserve(fingerprint)) is not None:
+def _find_or_run_sync(call: _MemoCall) -> Any:
+    memos, fingerprint = call.memos, call.key.fingerprint
+    while (other := memos.reserve(fingerprint)) is not None:
         call.wait_for(other)
     try:
-        entry = call.reuse_now() or _check_or_run_sync(call)
-    finally:
-        call.memos.release(fingerprint)
-    return call.finish(entry)
-
-
-def _check_or_run_sync(call: _MemoCall) -> MemoEntry:
-    token = enter(call.inner())
-    try:
-        entry = None
-        if (row := call.candidate()) is not None and (checks := call.checks(row)):
-            entry = call.accept(row, ask_now(checks))
+        call.enter()
+        entry = memos.reached(fingerprint)
+        if entry is None and (found := memos.candidate(call.key, call.function)) is not None:
+            row, terms = found
+            entry = call.accept(row, terms, ask_now(call.checks(terms)))
         if entry is None:
             value = call.function.invoke(call.args, call.kwargs)
             check_cancellation()
             entry = call.store(value, ask_now(call.checks_after_run()))
-        return entry
     finally:
-        leave(token)
-        call.frame.has_ended = True
+        call.leave()
+        memos.release(fingerprint)
+    return _hand_over(entry, call.scope)

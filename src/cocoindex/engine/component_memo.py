@@ -240,7 +240,7 @@ class ComponentMemo:
             if key.state_fns:
                 with entered(execution.scope):
                     states = await ask(first_checks(key.state_fns))
-        execution.frame.context.absorb(self.asked_context)
+        execution.frame.context[self.asked_context] = None
         deps = execution.dependencies()
         self._run.note_labels(labels_key(key), key)
         return rows.encode(

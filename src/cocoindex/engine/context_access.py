@@ -22,7 +22,7 @@ def use_context(key: ContextKey[T]) -> T:
     scope = current_scope()
     provided = scope.execution.run.context_provider.provided(key.key)
     if provided.fingerprint is not None:
-        scope.frame.context.add(provided.fingerprint)
+        scope.frame.context[provided.fingerprint] = None
         scope.execution.run.note_context(provided.fingerprint, key.key)
     value: T = provided.value
     return value

@@ -22,12 +22,9 @@ if TYPE_CHECKING:
 def are_current(run: Run, deps: rows.Dependencies, own_logic: bytes | None) -> bool:
     """Logic, context values and provider generations are what they were.
 
-    ``own_logic``: the memoized function's own fingerprint, which must be among the stored ones:
-    an older copy of the same function that is still alive must not vouch for its memos.
+    ``own_logic``: the memoized function's own fingerprint, which must be among the stored ones.
     """
-    if own_logic is not None and not _contains(deps.logic, own_logic):
-        return False
-    if deps.logic and not logic.are_current(deps.logic):
+    if not logic.are_current(deps.logic, own_logic):
         return False
     if deps.context and not all(run.context_provider.current(fp) for fp in split(deps.context)):
         return False
@@ -35,13 +32,6 @@ def are_current(run: Run, deps: rows.Dependencies, own_logic: bytes | None) -> b
         if run.generation_of(path) not in (None, tuple(generation)):
             return False
     return True
-
-
-def _contains(blob: bytes, fingerprint: bytes) -> bool:
-    position = blob.find(fingerprint)
-    while position % 16 and position > 0:
-        position = blob.find(fingerprint, position + 1)
-    return position >= 0
 
 
 class StateCheck(NamedTuple):

@@ -1,15 +1,14 @@
 """What a running function depends on and declares (its memo's bookkeeping).
 
-A frame belongs to a component's body or to one memoized call inside it. Sets of fingerprints
-are exchanged as *blobs*: sorted, 16 bytes each, joined. Equal blobs are merged only once,
-so that thousands of children with the same dependencies cost one set operation.
+A frame belongs to a component's body or to one memoized call inside it. Fingerprints are
+exchanged as *blobs*: sorted, 16 bytes each, joined. A frame collects blobs and looks into them
+only at its end, so that thousands of calls with the same dependencies cost a look-up each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-
-import msgspec
+from functools import lru_cache
 
 from cocoindex.engine.rows import Dependencies, ProviderDep
 
@@ -19,31 +18,18 @@ def split(blob: bytes) -> Iterator[bytes]:
     return (blob[i : i + 16] for i in range(0, len(blob), 16))
 
 
-class FingerprintSet(msgspec.Struct, eq=False, gc=False):
-    """A set of 16-byte fingerprints that absorbs blobs cheaply."""
+Blobs = dict[bytes, None]
+"""A set of blobs: unlike a ``set``, a dict of bytes is nothing for the garbage collector."""
 
-    # Most frames never need them: made on first use.
-    _members: set[bytes] | None = None
-    _blobs: set[bytes] | None = None
 
-    def add(self, fingerprint: bytes) -> None:
-        if self._members is None:
-            self._members = set()
-        self._members.add(fingerprint)
+def merge(blobs: Blobs) -> bytes:
+    """One blob of all fingerprints in ``blobs``."""
+    return _merge(frozenset(blobs)) if len(blobs) > 1 else next(iter(blobs), b"")
 
-    def absorb(self, blob: bytes) -> None:
-        if not blob:
-            return
-        if self._blobs is None:
-            self._blobs = set()
-        if blob not in self._blobs:
-            self._blobs.add(blob)
-            if self._members is None:
-                self._members = set()
-            self._members.update(split(blob))
 
-    def blob(self) -> bytes:
-        return b"".join(sorted(self._members)) if self._members else b""
+@lru_cache(maxsize=1024)
+def _merge(blobs: frozenset[bytes]) -> bytes:
+    return b"".join(sorted({fingerprint for blob in blobs for fingerprint in split(blob)}))
 
 
 class Frame:
@@ -52,6 +38,8 @@ class Frame:
     Attributes:
         keeps_logic: whether logic received from *calls* is kept (``logic_tracking="full"``).
         in_memo_call: inside a memoized function call, where mounting and state are illegal.
+        logic: blobs of the code it depends on; a single fingerprint is a blob, too.
+        context: blobs of the context values it depends on.
         declared: target paths declared by this body, not by memoized calls it made.
         refs: fingerprints of the memoized calls it made.
     """
@@ -82,14 +70,12 @@ class Frame:
         self.keeps_logic = keeps_logic
         self.in_memo_call = in_memo_call
         self.call_fingerprint = call_fingerprint
-        self.logic = FingerprintSet()
-        self.context = FingerprintSet()
+        self.logic: Blobs = {} if own_logic is None else {own_logic: None}
+        self.context: Blobs = {}
         self.providers: dict[bytes, tuple[int, int]] = {}
         self.declared: dict[bytes, None] = {}
         self.refs: dict[bytes, None] = {}
         self.has_ended = False
-        if own_logic is not None:
-            self.logic.add(own_logic)
 
     def detached_logic(self, *, keeps_logic: bool, own_logic: bytes | None) -> Frame:
         """A frame for a call that filters logic, but shares everything else with this one."""
@@ -98,41 +84,41 @@ class Frame:
         frame.keeps_logic = keeps_logic
         frame.in_memo_call = self.in_memo_call
         frame.call_fingerprint = None
-        frame.logic = FingerprintSet()
+        frame.logic = {} if own_logic is None else {own_logic: None}
         frame.context = self.context
         frame.providers = self.providers
         frame.declared = self.declared
         frame.refs = self.refs
         frame.has_ended = False
-        if own_logic is not None:
-            frame.logic.add(own_logic)
         return frame
 
     def take_context(self) -> bytes:
         """The context values used so far, which don't count from here on."""
-        used = self.context.blob()
+        used = merge(self.context)
         if used:
-            self.context = FingerprintSet()
+            self.context = {}
         return used
 
     def dependencies(self) -> Dependencies:
         providers: list[ProviderDep] = [(p, *gen) for p, gen in sorted(self.providers.items())]
-        return Dependencies(self.logic.blob(), self.context.blob(), providers)
+        return Dependencies(merge(self.logic), merge(self.context), providers)
 
     def receive_call(self, deps: Dependencies, ref: bytes) -> None:
         """A memoized call made by this body has returned (run or reused)."""
         if self.keeps_logic:
-            self.logic.absorb(deps.logic)
-        self._receive(deps)
+            self.logic[deps.logic] = None
+        if deps.context or deps.providers:
+            self._receive(deps)
         self.refs[ref] = None
 
     def receive_child(self, deps: Dependencies) -> None:
         """A component mounted by this body is ready. Its logic always counts."""
-        self.logic.absorb(deps.logic)
+        self.logic[deps.logic] = None
         self._receive(deps)
 
     def _receive(self, deps: Dependencies) -> None:
-        self.context.absorb(deps.context)
+        if deps.context:
+            self.context[deps.context] = None
         for path, *generation in deps.providers:
             self.providers[path] = (generation[0], generation[1])
 

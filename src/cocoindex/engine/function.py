@@ -7,26 +7,42 @@ user may mount: plain functions, lambdas, bound methods, partials.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
+import msgspec
+
+from cocoindex.core.fingerprint import Domain
 from cocoindex.core.introspect import display_name, is_async_callable
 from cocoindex.core.memo_key import StateFn
 from cocoindex.errors import InternalError, UsageTypeError
 
+_argument_digest: Final = Domain("coco.argument").digest
+
 LogicTracking = Literal["full", "self", "deep"] | None
 
 
-class CallKey(NamedTuple):
+class CallKey(msgspec.Struct):  # one per call: nothing is made faster
     """The identity of one call of a memoized function."""
 
     fingerprint: bytes
     """16 bytes over function identity and arguments."""
+    state_fns: Sequence[StateFn]
     labels: tuple[str, ...]
     """Readable labels of the parts, to answer *why did it run*."""
-    digests: Callable[[], bytes]
-    """Makes an 8-byte digest of each part, joined."""
-    state_fns: tuple[StateFn, ...]
+    written: bytes | bytearray
+    """What was fingerprinted: the digest of the function, then the arguments."""
+    ends: tuple[int, ...]
+    """Where in it each part ends."""
+
+    def digests(self) -> bytes:
+        """An 8-byte digest of each part, joined."""
+        digests = bytearray(self.written[:8])
+        start = self.ends[0]
+        for end in self.ends[1:]:
+            digests += _argument_digest(self.written[start:end])[:8]
+            start = end
+        return bytes(digests)
 
 
 @runtime_checkable
@@ -62,6 +78,11 @@ class Function(Protocol):
         ...
 
     @property
+    def runs_apart(self) -> bool:
+        """Whether the body runs in a context of its own, so that nothing in it depends on ours."""
+        ...
+
+    @property
     def runs_on_thread(self) -> bool:
         """Whether :meth:`invoke` awaits a synchronous body that runs on a thread."""
         ...
@@ -88,7 +109,7 @@ class PlainFunction:
     memo = False
     logic_tracking: LogicTracking = None
     is_identity = False
-    runs_on_thread = False
+    runs_apart = runs_on_thread = False
 
     def __init__(self, fn: Callable[..., Any], name: str | None = None) -> None:
         self._fn = fn

@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from cocoindex.core.fingerprint import fingerprint_bytes
 from cocoindex.engine import rows
-from cocoindex.engine.dependencies import context_states
+from cocoindex.engine.dependencies import are_current, context_states
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.frames import split
-from cocoindex.engine.rows import FunctionMemoRow
+from cocoindex.engine.memo_pages import MemoPages, terms_of
+from cocoindex.engine.rows import FunctionMemoRow, Terms
 from cocoindex.errors import DeserializationError, SerializationError
 
 if TYPE_CHECKING:
@@ -49,26 +52,34 @@ class Reservation:
             if self._future is None:
                 self._future = concurrent.futures.Future()
                 self._future.set_running_or_notify_cancel()  # waiters can't cancel it
-                if self._released:
-                    self._future.set_result(None)
+            # Whoever comes second, waiter or release, sees the other.
+            self._settle()
             return self._future
 
     def release(self) -> None:
-        with _reservation_lock:
-            self._released = True
-            if self._future is not None:
-                self._future.set_result(None)
+        self._released = True
+        if self._future is not None:
+            with _reservation_lock:
+                self._settle()
+
+    def _settle(self) -> None:
+        if self._released and self._future is not None and not self._future.done():
+            self._future.set_result(None)
 
 
-class MemoEntry:
+class MemoEntry(msgspec.Struct):
     """A memoized call that this execution has reached."""
 
-    __slots__ = ("is_new", "row", "value")
+    row: FunctionMemoRow
+    terms: Terms
+    value: Any
+    is_new: bool
 
-    def __init__(self, row: FunctionMemoRow, value: Any, *, is_new: bool) -> None:
-        self.row = row
-        self.value = value
-        self.is_new = is_new
+    def renew(self, terms: Terms) -> None:
+        """Something was found to be different from what is stored."""
+        self.terms = terms
+        self.row = msgspec.structs.replace(self.row, terms=rows.encode(terms))
+        self.is_new = True
 
 
 class FunctionMemos:
@@ -79,27 +90,21 @@ class FunctionMemos:
     """
 
     def __init__(self, execution: Execution) -> None:
+        run = execution.run
         self._execution = execution
-        self._obsolete: list[bytes] = []
-        """Stored entries that a full reprocess does not look at."""
-        self._stored = self._load()
+        self._pages = MemoPages(None if execution.place.is_fresh else run.app.section, execution.id)
+        self._stored = self._pages.memos
+        self._rejected: set[bytes] = set()
+        """Stored entries that can't be used, as calls of them have found."""
+        if run.full_reprocess:
+            self._stored = {fp: row for fp, row in self._stored.items() if _is_identity(row)}
         self._settled: dict[bytes, bool] | None = None
         self._reached: dict[bytes, MemoEntry] = {}
         self._kept: set[bytes] = set()
         """Stored entries that a reached one refers to."""
         self._running: dict[bytes, Reservation] = {}
-
-    def _load(self) -> dict[bytes, bytes]:
-        execution = self._execution
-        if execution.place.is_fresh:
-            return {}
-        prefix = rows.function_memo_prefix(execution.id)
-        found = {key[-16:]: value for key, value in execution.run.app.section.scan(prefix)}
-        if not execution.run.full_reprocess:
-            return found
-        kept = {fp: raw for fp, raw in found.items() if rows.decode_function_memo(raw).is_identity}
-        self._obsolete = [fp for fp in found if fp not in kept]
-        return kept
+        self._labels: dict[tuple[str, ...], bytes] = {}
+        """Labels that are stored, and under which key."""
 
     # --- one call at a time --------------------------------------------------------------------
 
@@ -120,46 +125,66 @@ class FunctionMemos:
         """The result of an equal call earlier in this execution."""
         return self._reached.get(fingerprint)
 
-    def candidate(self, fingerprint: bytes) -> FunctionMemoRow | None:
-        """A stored entry whose covered target states are all tracked and settled."""
-        row = self._stored_row(fingerprint)
-        if row is None or not all(self._is_settled(path) for path in self._covered(fingerprint)):
-            return None
-        return row
+    def at_hand(self, key: CallKey, function: Function) -> MemoEntry | None:
+        """The result of an equal call, if no state function has to be asked about it.
 
-    def _stored_row(self, fingerprint: bytes) -> FunctionMemoRow | None:
-        raw = self._stored.get(fingerprint)
-        if raw is None:
+        Runs nothing of the user's and waits for nothing, so it needs no reservation.
+        """
+        entry = self._reached.get(key.fingerprint)
+        if entry is None and (found := self.candidate(key, function)) is not None:
+            row, terms = found
+            if not (key.state_fns or terms.states or terms.context_states):
+                entry = self.hit(row, terms, function)
+        return entry
+
+    def candidate(self, key: CallKey, function: Function) -> tuple[FunctionMemoRow, Terms] | None:
+        """A stored entry that may be used if its state functions agree.
+
+        Its dependencies are current, and the target states it covers tracked and settled. One of
+        which that is not true is not looked at again.
+        """
+        row = self._stored.get(key.fingerprint)
+        if row is None or row.fingerprint in self._rejected:
             return None
-        try:
-            return rows.decode_function_memo(raw)
-        except ValueError as error:
-            _logger.warning("a stored memo of %s is unreadable: %s", self._execution, error)
-            del self._stored[fingerprint]
-            return None
+        terms = terms_of(row)
+        if terms is None:
+            _logger.warning("a stored memo of %s is unreadable", self._execution)
+        elif are_current(self._execution.run, terms.deps, function.logic()) and (
+            not (terms.declared or terms.refs) or self._covers_settled(row)
+        ):
+            return row, terms
+        self._rejected.add(row.fingerprint)
+        return None
+
+    def _covers_settled(self, row: FunctionMemoRow) -> bool:
+        return all(self._is_settled(path) for path in self._covered(row.fingerprint))
 
     def _covered(self, fingerprint: bytes) -> Iterator[bytes]:
-        """Target paths declared by a stored call and the calls it made, transitively."""
-        for _, row in self._with_references(fingerprint):
-            if row is None:
+        """Target paths declared by a call and the calls it made, transitively."""
+        for _, terms in self._with_references(fingerprint):
+            if terms is None:
                 yield b""  # a reference is missing: never settled
             else:
-                yield from row.declared
+                yield from terms.declared
 
-    def _with_references(
-        self, fingerprint: bytes
-    ) -> Iterator[tuple[bytes, FunctionMemoRow | None]]:
+    def _with_references(self, fingerprint: bytes) -> Iterator[tuple[bytes, Terms | None]]:
         seen = {fingerprint}
         pending = [fingerprint]
         while pending:
             current = pending.pop()
-            entry = self._reached.get(current)
-            row = entry.row if entry is not None else self._stored_row(current)
-            yield current, row
-            if row is not None and row.refs:
-                new = [ref for ref in split(row.refs) if ref not in seen]
+            terms = self._terms(current)
+            yield current, terms
+            if terms is not None and terms.refs:
+                new = [ref for ref in split(terms.refs) if ref not in seen]
                 seen.update(new)
                 pending += new
+
+    def _terms(self, fingerprint: bytes) -> Terms | None:
+        entry = self._reached.get(fingerprint)
+        if entry is not None:
+            return entry.terms
+        row = self._stored.get(fingerprint)
+        return None if row is None else terms_of(row)
 
     def _is_settled(self, target_path: bytes) -> bool:
         if self._settled is None:
@@ -170,9 +195,7 @@ class FunctionMemos:
 
     # --- outcome -------------------------------------------------------------------------------
 
-    def hit(
-        self, fingerprint: bytes, row: FunctionMemoRow, function: Function, *, changed: bool
-    ) -> MemoEntry | None:
+    def hit(self, row: FunctionMemoRow, terms: Terms, function: Function) -> MemoEntry | None:
         """Reuse a stored entry; None if its value can't be read any more."""
         try:
             value = function.decode_result(row.value)
@@ -182,9 +205,12 @@ class FunctionMemos:
                 function.name,
                 error,
             )
+            self._rejected.add(row.fingerprint)
             return None
-        entry = self._reached[fingerprint] = MemoEntry(row, value, is_new=changed)
-        self._kept.update(ref for ref, _ in self._with_references(fingerprint))
+        entry = MemoEntry(row, terms, value, False)
+        self._reached[row.fingerprint] = entry
+        if terms.refs or terms.declared:
+            self._kept.update(ref for ref, _ in self._with_references(row.fingerprint))
         return entry
 
     def store(
@@ -195,25 +221,29 @@ class FunctionMemos:
         Raises:
             TypeError: its result can't be serialized.
         """
-        deps = frame.dependencies()
         try:
             payload = function.encode_result(value)
         except SerializationError as error:
             raise SerializationError(f"result of memoized {function.name}(): {error}") from error
-        row = FunctionMemoRow(
-            payload,
+        deps = frame.dependencies()
+        labels = self._labels.get(key.labels) or self._note_labels(key)
+        terms = Terms(
             deps,
-            list(frame.declared),
+            tuple(frame.declared),
             b"".join(frame.refs),
-            states,
-            context_states(self._execution.run, deps.context),
-            labels_key(key),
-            key.digests(),
+            tuple(states),
+            context_states(self._execution.run, deps.context) if deps.context else [],
+            labels,
             function.is_identity,
         )
-        entry = self._reached[key.fingerprint] = MemoEntry(row, value, is_new=True)
-        self._execution.run.note_labels(labels_key(key), key)
+        row = FunctionMemoRow(key.fingerprint, payload, rows.encode(terms), key.digests())
+        entry = self._reached[key.fingerprint] = MemoEntry(row, terms, value, True)
         return entry
+
+    def _note_labels(self, key: CallKey) -> bytes:
+        labels = self._labels[key.labels] = labels_key(key)
+        self._execution.run.note_labels(labels, key)
+        return labels
 
     # --- at commit -------------------------------------------------------------------------------
 
@@ -221,9 +251,9 @@ class FunctionMemos:
         """Target paths covered by reused calls: they stay as they are."""
         covered: set[bytes] = set()
         for fingerprint in self._kept:
-            row = self._stored_row(fingerprint)
-            if row is not None:
-                covered.update(row.declared)
+            terms = self._terms(fingerprint)
+            if terms is not None:
+                covered.update(terms.declared)
         return covered
 
     def commit_rows(self, robbed: AbstractSet[bytes]) -> Batch:
@@ -232,17 +262,15 @@ class FunctionMemos:
         Entries that cover a ``robbed`` path claim a target state that another component has
         taken meanwhile; they are deleted.
         """
-        prefix = rows.function_memo_prefix(self._execution.id)
-        batch: list[tuple[bytes, bytes | None]] = []
         alive = self._kept | self._reached.keys()
         if robbed:
             alive = {fp for fp in alive if robbed.isdisjoint(self._covered(fp))}
-        for fingerprint, entry in self._reached.items():
-            if entry.is_new and fingerprint in alive:
-                batch.append((prefix + fingerprint, rows.encode(entry.row)))
-        batch += [(prefix + fp, None) for fp in self._stored if fp not in alive]
-        batch += [(prefix + fp, None) for fp in self._obsolete if fp not in alive]
-        return batch
+        new = {
+            fingerprint: entry.row
+            for fingerprint, entry in self._reached.items()
+            if entry.is_new and fingerprint in alive
+        }
+        return self._pages.changes(new, alive)
 
     @property
     def keeps_any(self) -> bool:
@@ -250,6 +278,11 @@ class FunctionMemos:
 
     def __len__(self) -> int:
         return len(self._reached)
+
+
+def _is_identity(row: FunctionMemoRow) -> bool:
+    terms = terms_of(row)
+    return terms is not None and terms.is_identity
 
 
 _label_keys: dict[tuple[str, ...], bytes] = {}

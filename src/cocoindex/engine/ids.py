@@ -35,7 +35,7 @@ class Allocation:
     memo = True
     logic_tracking: LogicTracking = None
     is_identity = True
-    runs_on_thread = False
+    runs_apart = runs_on_thread = False
 
     def __init__(self, kind: str, *, is_async: bool) -> None:
         self.name = kind
@@ -46,7 +46,7 @@ class Allocation:
 
     def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         digest = fingerprint_bytes(self.name.encode() + fingerprint_value((args, dict(kwargs))))
-        return CallKey(digest, (self.name,), lambda: digest[:8], ())
+        return CallKey(digest, (), (self.name,), digest, (len(digest),))
 
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ARG002 - they are the identity, not an input
         check_cancellation()

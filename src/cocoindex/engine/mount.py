@@ -23,6 +23,7 @@ from cocoindex.engine.exception_handlers import MountKind
 from cocoindex.engine.execution import Execution
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.function import Function, PlainFunction, function_of
+from cocoindex.engine.mapping import iterable
 from cocoindex.engine.scope import (
     ComponentContext,
     ComponentSubpath,
@@ -220,53 +221,6 @@ class _Each:
         return _child(self._scope, keys, place, function, args, kwargs, memo, "mount_each")
 
 
-async def map(fn: Any, items: Any, *args: Any, **kwargs: Any) -> list[Any]:
-    """Call async ``fn(item, *args, **kwargs)`` for all items at once, within this component.
-
-    Returns the results in input order. Waits for everything that was started; then raises the
-    first failure in input order.
-    """
-    check_cancellation()
-    tasks: list[asyncio.Task[Any]] = []
-    failure: BaseException | None = None
-    try:
-        async for item in _iterate(items):
-            check_cancellation()
-            tasks.append(asyncio.ensure_future(_map_item(fn, item, args, kwargs)))
-    except Exception as error:  # noqa: BLE001 - raised below, once what was started has ended
-        failure = error
-    results = await _finish_all(tasks)
-    if failure is not None:
-        raise failure
-    for task in tasks:
-        if (failed := task.exception()) is not None:
-            raise failed
-    check_cancellation()
-    return results
-
-
-async def _map_item(fn: Any, item: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    check_cancellation()
-    try:
-        result = await fn(item, *args, **kwargs)
-    except (KeyboardInterrupt, SystemExit) as error:  # must not reach the event loop
-        scope = current_or_none()
-        if scope is None:
-            raise
-        scope.execution.run.cancel(error)
-        raise asyncio.CancelledError from error
-    check_cancellation()
-    return result
-
-
-async def _finish_all(tasks: list[asyncio.Task[Any]]) -> list[Any]:
-    try:
-        return list(await asyncio.gather(*tasks, return_exceptions=True))
-    except asyncio.CancelledError:
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-
-
 # --- parts ---------------------------------------------------------------------------------------
 
 
@@ -322,25 +276,10 @@ def _is_live_component_class(fn: Any) -> bool:
     )
 
 
-async def _iterate(items: Any) -> Any:
-    if hasattr(items, "__aiter__"):
-        async for item in items:
-            yield item
-    else:
-        for item in _iterable(items):
-            yield item
-
-
 def _pairs(items: Any) -> Iterable[Any]:
     if isinstance(items, Mapping):
         raise UsageTypeError("mount_each() takes (key, value) pairs: pass mapping.items()")
-    return _iterable(items)
-
-
-def _iterable(items: Any) -> Iterable[Any]:
-    if not isinstance(items, Iterable):
-        raise UsageTypeError(f"items must be iterable, not {type(items).__name__}")
-    return items
+    return iterable(items)
 
 
 def _claim(

@@ -10,7 +10,7 @@ tag    key                             value
 ``N``  node id                         parent id, encoded key (only nodes with children)
 ``K``  component id                    :class:`TrackingRow`
 ``C``  component id                    :class:`ComponentMemoRow`
-``F``  component id, fingerprint       :class:`FunctionMemoRow`
+``F``  component id, first fingerprint some :class:`FunctionMemoRow`
 ``U``  component id, kind, key         serialized user state
 ``T``  owner id, dead component id     :class:`TombstoneRow`
 ``O``  target path (16 B per segment)  id of the owning component
@@ -193,7 +193,7 @@ ContextStates = list[tuple[bytes, list[bytes]]]
 """Memo states of change-detected context values, by value fingerprint."""
 
 
-class Dependencies(msgspec.Struct, array_like=True, gc=False):
+class Dependencies(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a memo depends on besides its arguments. Fingerprint sets are sorted and joined."""
 
     logic: bytes = b""
@@ -201,21 +201,31 @@ class Dependencies(msgspec.Struct, array_like=True, gc=False):
     providers: list[ProviderDep] = []
 
 
-class FunctionMemoRow(msgspec.Struct, array_like=True, gc=False):
-    value: bytes
+class Terms(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a memoized call depends on and covers: mostly alike for all calls of a function."""
+
     deps: Dependencies
-    declared: list[bytes]
+    declared: tuple[bytes, ...]
     """Target paths declared by the call itself."""
     refs: bytes
     """Fingerprints of the memoized calls it made, joined."""
-    states: list[bytes]
+    states: tuple[bytes, ...]
     context_states: ContextStates
     labels: bytes
-    """Key of the labels of ``parts``."""
-    parts: bytes
-    """8-byte digests of the call's parts, joined."""
+    """Key of the labels of the call's parts."""
     is_identity: bool = False
     """An allocated id rather than a result: it survives a full reprocess."""
+
+
+class FunctionMemoRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One memoized call; several of them make a row of the store."""
+
+    fingerprint: bytes
+    value: bytes
+    terms: bytes
+    """:class:`Terms`, encoded."""
+    parts: bytes
+    """8-byte digests of the call's parts, joined."""
 
 
 class ComponentMemoRow(msgspec.Struct, array_like=True, gc=False):
@@ -231,7 +241,8 @@ class ComponentMemoRow(msgspec.Struct, array_like=True, gc=False):
 encode = msgspec.msgpack.Encoder().encode
 _decode_tracking = msgspec.msgpack.Decoder(TrackingRow).decode
 _decode_tombstone = msgspec.msgpack.Decoder(TombstoneRow).decode
-decode_function_memo = msgspec.msgpack.Decoder(FunctionMemoRow).decode
+decode_function_memos = msgspec.msgpack.Decoder(list[FunctionMemoRow]).decode
+decode_terms = msgspec.msgpack.Decoder(Terms).decode
 decode_component_memo = msgspec.msgpack.Decoder(ComponentMemoRow).decode
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
 from cocoindex.core.keys import StableKey, normalize_key, path_text
@@ -46,7 +46,13 @@ class ComponentContext:
 
         What they use is no dependency of the component that mounts.
         """
-        return self.derive(frame=Frame(None, keeps_logic=False, own_logic=None))
+        return self.with_frame(Frame(None, keeps_logic=False, own_logic=None))
+
+    def with_frame(self, frame: Frame) -> ComponentContext:
+        """The view of a body with a frame of its own."""
+        view = ComponentContext(self.execution, frame, self.subpath, self.handlers, self.stats)
+        view.outer = self
+        return view
 
     def derive(self, **changes: Any) -> ComponentContext:
         """A view that differs in the given attributes only."""
@@ -79,14 +85,8 @@ class ComponentContext:
 _current: ContextVar[ComponentContext | None] = ContextVar("cocoindex_scope", default=None)
 
 current_or_none = _current.get
-
-
-def enter(scope: ComponentContext | None) -> Token[ComponentContext | None]:
-    return _current.set(scope)
-
-
-def leave(token: Token[ComponentContext | None]) -> None:
-    _current.reset(token)
+enter = _current.set
+leave = _current.reset
 
 
 @contextlib.contextmanager

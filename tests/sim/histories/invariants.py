@@ -182,9 +182,10 @@ def _memos(
                 yield f"{tag} row of {component}, which is no live component"
     for key, value in stored.table("F").items():
         component = int.from_bytes(key[:8], "big")
-        for path in rows.decode_function_memo(value).declared:
-            if items.get(path) != component:
-                yield f"a function memo of {component} covers what that does not track"
+        for memo in rows.decode_function_memos(value):
+            for path in rows.decode_terms(memo.terms).declared:
+                if items.get(path) != component:
+                    yield f"a function memo of {component} covers what that does not track"
 
 
 def at_any_time(disk: MemoryDisk, app: str, outside: Outside) -> list[str]:

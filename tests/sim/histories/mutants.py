@@ -229,9 +229,10 @@ def context_lost():
 
 @mutant("provider generations do not reach callers")
 def generations_lost():
-    return [
-        patch.object(frames.Frame, "_receive", lambda self, deps: self.context.absorb(deps.context))
-    ]
+    def receive(self, deps):
+        self.context[deps.context] = None
+
+    return [patch.object(frames.Frame, "_receive", receive)]
 
 
 @mutant("does not ask memo states")

@@ -252,22 +252,32 @@ def check_function_memos(survey: Survey) -> Iterator[Finding]:
             continue
         component_id = rows.unpack_id(row_key[:9])
         where = partial(survey.path_of, component_id)
-        row = readable(rows.decode_function_memo, value)
-        if row is None or len(row.refs) % 16:
-            yield violation("rows", where(), "a function memo can't be read", "remove it", remove)
+        found = readable(_terms_of_page, value)
+        if found is None:
+            yield violation("rows", where(), "function memos can't be read", "remove them", remove)
             continue
         if component_id != current:
             current, settled = component_id, _settled_paths(survey, component_id)
             yield from _unknown_to_entry(survey, component_id, "function memos", row_key[:9])
-        if any(settled.get(path) is False for path in row.declared):
-            yield unfinished(
-                "I4",
-                where(),
-                "a function memo covers an item that is not settled",
-                "remove it",
-                remove,
-            )
-        yield from _identity_findings(survey, row, component_id)
+        for row, terms in found:
+            if any(settled.get(path) is False for path in terms.declared):
+                yield unfinished(
+                    "I4",
+                    where(),
+                    "a function memo covers an item that is not settled",
+                    "remove it",
+                    partial(repair.forget_function_memo, row_key, row.fingerprint),
+                )
+            if terms.is_identity:
+                yield from _identity_findings(survey, row, component_id)
+
+
+def _terms_of_page(value: bytes) -> list[tuple[rows.FunctionMemoRow, rows.Terms]]:
+    """The memos in a row. Raises ``ValueError`` if it is damaged."""
+    found = [(row, rows.decode_terms(row.terms)) for row in rows.decode_function_memos(value)]
+    if not found or any(len(terms.refs) % 16 for _, terms in found):
+        raise ValueError
+    return found
 
 
 def _settled_paths(survey: Survey, component_id: int) -> dict[bytes, bool]:
@@ -308,8 +318,6 @@ def _unknown_to_entry(
 def _identity_findings(
     survey: Survey, row: rows.FunctionMemoRow, component_id: int
 ) -> Iterator[Finding]:
-    if not row.is_identity:
-        return
     try:
         value = deserialize(row.value, int)
     except ValueError:

@@ -21,6 +21,7 @@ from cocoindex.engine.fsck.survey import (
     read_tracking,
     readable,
 )
+from cocoindex.engine.memo_pages import file_page
 from cocoindex.engine.rows import Node, NodeKind, TombstoneRow, TrackingRow
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ def _delete(keys: tuple[bytes, ...], section: Section) -> Batch:  # noqa: ARG001
 
 def delete_below(prefix: bytes, section: Section) -> Batch:
     return [(key, None) for key in section.scan_keys(prefix)]
+
+
+def forget_function_memo(row_key: bytes, fingerprint: bytes, section: Section) -> Batch:
+    raw = section.get(row_key)
+    memos = None if raw is None else readable(rows.decode_function_memos, raw)
+    left = [memo for memo in memos or () if memo.fingerprint != fingerprint]
+    return [(row_key, None), *([file_page(row_key[:9], left)] if left else [])]
 
 
 # --- counters ------------------------------------------------------------------------------------
