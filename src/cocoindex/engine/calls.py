@@ -25,7 +25,7 @@ from cocoindex.engine.dependencies import (
     context_checks,
     first_checks,
 )
-from cocoindex.engine.frames import Frame
+from cocoindex.engine.frames import Frame, one_blob
 from cocoindex.engine.function_memos import MemoEntry
 from cocoindex.engine.loops import running_loop
 from cocoindex.engine.scope import ComponentContext, current_or_none, enter, leave
@@ -205,8 +205,8 @@ class _MemoCall:
     def _new_frame(self) -> Frame:
         return Frame(
             self.scope.frame,
-            keeps_logic=_shares_frame(self.function),
-            own_logic=self.function.logic(),
+            _shares_frame(self.function),
+            one_blob(self.function.logic()),
             in_memo_call=True,
             call_fingerprint=self.key.fingerprint,
         )

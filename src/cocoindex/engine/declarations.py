@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from cocoindex.core.keys import StableKey
 from cocoindex.engine.targets import TargetState
 
@@ -36,14 +38,11 @@ class Stretch(NamedTuple):
         return state
 
 
-class Declarations:
+class Declarations(msgspec.Struct, eq=False, gc=False):
     """Filled from any thread of a component; neighbours mostly share their provider."""
 
-    __slots__ = ("_by_provider", "stretches")
-
-    def __init__(self) -> None:
-        self.stretches: list[Stretch] = []
-        self._by_provider: dict[bytes, Stretch] = {}
+    stretches: list[Stretch] = msgspec.field(default_factory=list)
+    _by_provider: dict[bytes, Stretch] = msgspec.field(default_factory=dict)
 
     def begin(self, provider: Provider) -> Stretch:
         """What comes next is declared below ``provider``."""

@@ -11,7 +11,7 @@ from cocoindex.engine import rows
 from cocoindex.engine.declarations import Declarations
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import ExceptionContext, HandlerChain, MountKind
-from cocoindex.engine.frames import Frame
+from cocoindex.engine.frames import Frame, one_blob
 from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.scope import ComponentContext
 from cocoindex.engine.tree import MountTree, Place
@@ -99,8 +99,8 @@ class Execution:
         """Whether anybody will store what this execution depends on."""
         self.frame = Frame(
             None,
-            keeps_logic=function.logic_tracking in ("full", "deep"),
-            own_logic=function.logic() if self.collects_deps else None,
+            function.logic_tracking in ("full", "deep"),
+            one_blob(function.logic() if self.collects_deps else None),
         )
         self.scope = ComponentContext(self, self.frame, (), handlers, stats)
         self.declarations = Declarations()

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
+import msgspec
+
 from cocoindex.engine.rows import Dependencies, ProviderDep
 
 
@@ -32,65 +34,47 @@ def _merge(blobs: frozenset[bytes]) -> bytes:
     return b"".join(sorted({fingerprint for blob in blobs for fingerprint in split(blob)}))
 
 
-class Frame:
+def one_blob(fingerprint: bytes | None) -> Blobs:
+    """The set of a single blob, or of none."""
+    return {} if fingerprint is None else {fingerprint: None}
+
+
+class Frame(msgspec.Struct, eq=False, gc=False):
     """Dependencies and declarations of one running body.
 
     Attributes:
         keeps_logic: whether logic received from *calls* is kept (``logic_tracking="full"``).
-        in_memo_call: inside a memoized function call, where mounting and state are illegal.
         logic: blobs of the code it depends on; a single fingerprint is a blob, too.
+        in_memo_call: inside a memoized function call, where mounting and state are illegal.
         context: blobs of the context values it depends on.
         declared: target paths declared by this body, not by memoized calls it made.
         refs: fingerprints of the memoized calls it made.
     """
 
-    __slots__ = (
-        "call_fingerprint",
-        "context",
-        "declared",
-        "has_ended",
-        "in_memo_call",
-        "keeps_logic",
-        "logic",
-        "parent",
-        "providers",
-        "refs",
-    )
-
-    def __init__(
-        self,
-        parent: Frame | None,
-        *,
-        keeps_logic: bool,
-        own_logic: bytes | None,
-        in_memo_call: bool = False,
-        call_fingerprint: bytes | None = None,
-    ) -> None:
-        self.parent = parent
-        self.keeps_logic = keeps_logic
-        self.in_memo_call = in_memo_call
-        self.call_fingerprint = call_fingerprint
-        self.logic: Blobs = {} if own_logic is None else {own_logic: None}
-        self.context: Blobs = {}
-        self.providers: dict[bytes, tuple[int, int]] = {}
-        self.declared: dict[bytes, None] = {}
-        self.refs: dict[bytes, None] = {}
-        self.has_ended = False
+    parent: Frame | None
+    keeps_logic: bool
+    logic: Blobs
+    in_memo_call: bool = False
+    call_fingerprint: bytes | None = None
+    context: Blobs = msgspec.field(default_factory=dict)
+    providers: dict[bytes, tuple[int, int]] = msgspec.field(default_factory=dict)
+    declared: dict[bytes, None] = msgspec.field(default_factory=dict)
+    refs: dict[bytes, None] = msgspec.field(default_factory=dict)
+    has_ended: bool = False
 
     def detached_logic(self, *, keeps_logic: bool, own_logic: bytes | None) -> Frame:
         """A frame for a call that filters logic, but shares everything else with this one."""
-        frame = Frame.__new__(Frame)
-        frame.parent = self
-        frame.keeps_logic = keeps_logic
-        frame.in_memo_call = self.in_memo_call
-        frame.call_fingerprint = None
-        frame.logic = {} if own_logic is None else {own_logic: None}
-        frame.context = self.context
-        frame.providers = self.providers
-        frame.declared = self.declared
-        frame.refs = self.refs
-        frame.has_ended = False
-        return frame
+        return Frame(
+            self,
+            keeps_logic,
+            one_blob(own_logic),
+            self.in_memo_call,
+            None,
+            self.context,
+            self.providers,
+            self.declared,
+            self.refs,
+        )
 
     def take_context(self) -> bytes:
         """The context values used so far, which don't count from here on."""

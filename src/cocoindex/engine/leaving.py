@@ -69,6 +69,8 @@ class Leaving:
     def _left(self, spared: Spared) -> Left:
         left: Left = []
         for group in self._entry.groups.values():
+            if not group.settled and not group.others:  # all of it is new
+                continue
             kept = spared(group)
             keys = [key for key in (*group.settled, *group.others) if key not in kept]
             if keys:

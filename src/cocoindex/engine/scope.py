@@ -46,7 +46,7 @@ class ComponentContext:
 
         What they use is no dependency of the component that mounts.
         """
-        return self.with_frame(Frame(None, keeps_logic=False, own_logic=None))
+        return self.with_frame(Frame(None, False, {}))
 
     def with_frame(self, frame: Frame) -> ComponentContext:
         """The view of a body with a frame of its own."""

@@ -134,4 +134,5 @@ class Submission(msgspec.Struct, eq=False, gc=False):
         if self.is_changed or batch:
             self.entry.version = self.version
             batch.append((rows.tracking_key(self.component_id), self.entry.encode()))
+        self.takeovers, self.extra_rows = None, []  # written, and they may be many
         return batch

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from cocoindex.core.keys import key_segment
 from cocoindex.engine import rows
 from cocoindex.engine.entry import Entry, Group, GroupKey
@@ -29,25 +31,15 @@ class MustWait(Exception):
         self.owner = owner
 
 
-class Takeovers:
+class Takeovers(msgspec.Struct, eq=False, gc=False):
     """The claims of one submission. Nothing changes anywhere before :meth:`apply`."""
 
-    __slots__ = (
-        "_claims",
-        "_entry",
-        "_owner_ids",
-        "_owners",
-        "_run",
-        "_taken",
-    )
-
-    def __init__(self, run: Run, entry: Entry) -> None:
-        self._run = run
-        self._entry = entry
-        self._claims: list[bytes] = []
-        self._owner_ids: dict[bytes, int] = {}
-        self._owners: dict[int, Entry] = {}
-        self._taken: list[tuple[int, GroupKey, bytes]] = []
+    _run: Run
+    _entry: Entry
+    _claims: list[bytes] = msgspec.field(default_factory=list)
+    _owner_ids: dict[bytes, int] = msgspec.field(default_factory=dict)
+    _owners: dict[int, Entry] = msgspec.field(default_factory=dict)
+    _taken: list[tuple[int, GroupKey, bytes]] = msgspec.field(default_factory=list)
 
     def claim_new(self, target_path: bytes) -> None:
         """This component begins to track ``target_path``."""
