@@ -15,6 +15,7 @@ __all__ = [
     "DeadlineExceededError",
     "DeletionsWithheldError",
     "DeserializationError",
+    "DuplicateError",
     "InternalError",
     "InvalidKeyError",
     "MissingKeyError",
@@ -44,6 +45,10 @@ class UsageValueError(CocoIndexError, ValueError):
 
 class UsageTypeError(CocoIndexError, TypeError):
     """An object passed to an API has the wrong type."""
+
+
+class DuplicateError(UsageValueError):
+    """A target state was declared, or a component path mounted, twice by one component."""
 
 
 class InvalidKeyError(UsageValueError, OverflowError):

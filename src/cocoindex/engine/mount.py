@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -20,7 +21,7 @@ from cocoindex.engine.children import (
 from cocoindex.engine.component_memo import ComponentMemo
 from cocoindex.engine.declare import declare_target_state_with_child
 from cocoindex.engine.exception_handlers import MountKind
-from cocoindex.engine.execution import Execution
+from cocoindex.engine.execution import Execution, UsersCall
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.function import Function, PlainFunction, function_of
 from cocoindex.engine.scope import (
@@ -53,23 +54,34 @@ def _noticed(
     Nothing would be mounted then, and what was mounted before would be deleted.
     """
 
-    async def awaited(execution: Execution, coro: Coroutine[Any, Any, R], call: object) -> R:
+    async def awaited(
+        execution: Execution, call: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> R:
         try:
-            return await coro
+            return await mount_function(*args, **kwargs)
         finally:
             execution.unawaited_mounts.pop(call, None)
 
+    awaited.__qualname__ = mount_function.__name__  # Python warns by this name
+
     @functools.wraps(mount_function)
     def mount_call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        coro = mount_function(*args, **kwargs)
         scope = current_or_none()
         if scope is None:
-            return coro
+            return mount_function(*args, **kwargs)
         call = object()
-        scope.execution.unawaited_mounts[call] = mount_function.__name__
-        return awaited(scope.execution, coro, call)
+        scope.execution.unawaited_mounts[call] = _users_call(mount_function.__name__)
+        return awaited(scope.execution, call, args, kwargs)
 
     return mount_call
+
+
+def _users_call(name: str) -> UsersCall:
+    """The call in the user's program that led here, maybe through a connector of ours."""
+    frame = sys._getframe(2)  # noqa: SLF001 - costs a tenth of what public ways cost
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cocoindex."):
+        name, frame = frame.f_code.co_name, frame.f_back
+    return UsersCall(name, frame.f_code.co_filename, frame.f_lineno)
 
 
 # --- public functions ----------------------------------------------------------------------------

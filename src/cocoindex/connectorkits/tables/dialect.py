@@ -47,9 +47,7 @@ class Dialect(ABC, Generic[ClientT, TxT]):
     """
 
     name: ClassVar[str]
-    """In messages about targets (``"postgres"``)."""
-    title: ClassVar[str]
-    """In messages about rows (``"Postgres"``)."""
+    """In messages (``"Postgres"``)."""
     max_rows: ClassVar[int] = 10_000
     """Most rows in one transaction."""
     max_bytes: ClassVar[int] = 64 << 20

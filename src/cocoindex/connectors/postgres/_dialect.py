@@ -35,8 +35,7 @@ _EXTENSION_TYPES: Final = ("vector", "halfvec", "sparsevec")
 class PostgresDialect(tables.Dialect[Any, Any]):
     """Tables through pools of asyncpg."""
 
-    name = "postgres"
-    title = "Postgres"
+    name = "Postgres"
     max_rows = 50_000
     max_bytes = 64 << 20
     max_name_bytes = 63

@@ -32,8 +32,7 @@ Tx = BlockingClient[Any]
 class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
     """Tables in a SQLite database, vec0 tables among them."""
 
-    name = "sqlite"
-    title = "SQLite"
+    name = "SQLite"
     max_rows = 10_000
     adds_not_null = "at once"
     marks_names = True

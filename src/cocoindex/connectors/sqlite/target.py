@@ -160,12 +160,13 @@ def table_target(
         RuntimeError: vectors, and the connection has not loaded sqlite-vec.
     """
     strict = options.get("strict", False)
-    _check(db, table_name, table_schema, virtual_table_def, strict=strict)
     own: dict[str, Any] = {"strict": strict, "without_rowid": options.get("without_rowid", False)}
     if virtual_table_def is not None:
         own = {"vec0": asdict(virtual_table_def)}
     own = {name: value for name, value in own.items() if value}
-    return tables.table_state(_root, DIALECT, db, (table_name,), table_schema, options, own=own)
+    state = tables.table_state(_root, DIALECT, db, (table_name,), table_schema, options, own=own)
+    _check(db, table_name, table_schema, virtual_table_def, strict=strict)
+    return state
 
 
 def declare_table_target(
