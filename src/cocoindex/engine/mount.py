@@ -78,7 +78,7 @@ def _noticed(
 
 def _users_call(name: str) -> UsersCall:
     """The call in the user's program that led here, maybe through a connector of ours."""
-    frame = sys._getframe(2)  # noqa: SLF001 - costs a tenth of what public ways cost
+    frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cocoindex."):
         name, frame = frame.f_code.co_name, frame.f_back
     return UsersCall(name, frame.f_code.co_filename, frame.f_lineno)
@@ -351,7 +351,8 @@ def _pairs(items: Any) -> Iterable[Any]:
 
 def _iterable(items: Any) -> Iterable[Any]:
     if not isinstance(items, Iterable):
-        raise UsageTypeError(f"items must be iterable, not {type(items).__name__}")
+        hint = ": pass what its items() returns" if hasattr(items, "items") else ""
+        raise UsageTypeError(f"items must be iterable, not {type(items).__name__}{hint}")
     return items
 
 

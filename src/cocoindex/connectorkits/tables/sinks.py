@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import cocoindex as coco
 from cocoindex.connectorkits.batching import chunks
-from cocoindex.connectorkits.retry import retrying
+from cocoindex.connectorkits.retry import NotConnected, retrying
 from cocoindex.connectorkits.rows import key_text
 from cocoindex.connectorkits.tables.actions import AttachmentAction, TableAction, TableRun
 from cocoindex.connectorkits.tables.changes import Left, bring_up, leave, verify
@@ -50,28 +50,24 @@ def client_of(dialect: AnyDialect, context_provider: coco.ContextProvider, table
 
 
 class _Stage:
-    """How far an attempt has come, for messages."""
+    """The transactions of an attempt, and its failures in words."""
 
     def __init__(self, dialect: AnyDialect, client: Any, table: Table) -> None:
         self._dialect = dialect
         self._client = client
         self._table = table
-        self._is_connecting = False
 
-    @contextlib.asynccontextmanager
-    async def transaction(self, *, ddl: bool = False) -> AsyncIterator[Any]:
-        """A transaction of the client; a failure to get one is told as such."""
-        self._is_connecting = True
-        async with self._dialect.transaction(self._client, self._table, ddl=ddl) as tx:
-            self._is_connecting = False
-            yield tx
+    def transaction(self, *, ddl: bool = False) -> contextlib.AbstractAsyncContextManager[Any]:
+        """A transaction of the client."""
+        return self._dialect.transaction(self._client, self._table, ddl=ddl)
 
-    def describe(self, error: BaseException) -> str:
-        """What went wrong, and whether it was the connection."""
-        what = self._dialect.describe(error)
-        if self._is_connecting:
-            return f"no connection through context key {self._table.db_key!r}: {what}"
-        return what
+    async def run(self, attempt: Callable[[_Stage], Awaitable[T]]) -> T:
+        """Make an attempt; that there is no connection is told with the key it was to come by."""
+        try:
+            return await attempt(self)
+        except NotConnected as error:
+            place = f"{error.place} (context key {self._table.db_key!r})"
+            raise NotConnected(place, error.orig) from None
 
 
 async def _attempts(
@@ -86,15 +82,15 @@ async def _attempts(
     what = f"{dialect.name} table {table}: {doing}"
     try:
         return await retrying(
-            lambda: attempt(stage),
+            lambda: stage.run(attempt),
             is_transient=dialect.is_transient,
             what=what,
-            describe=stage.describe,
+            describe=dialect.describe,
         )
     except CocoIndexError:
         raise
     except Exception as error:  # noqa: BLE001 - any driver's; its text may hold data
-        raise TargetError(f"{what}: {stage.describe(error)}", error) from None
+        raise TargetError(f"{what}: {dialect.describe(error)}", error) from None
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ class TableSink:
             async with stage.transaction(ddl=True) as tx:
                 await bring_up(self.dialect, tx, action)
 
-        await _attempts(self.dialect, client, self.table, str(action), attempt)
+        await _attempts(self.dialect, client, self.table, action.brief, attempt)
 
     async def _leave(self, client: Any, run: TableRun) -> None:
         outcome = await _leave(self.dialect, client, run)
