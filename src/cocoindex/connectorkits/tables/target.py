@@ -179,7 +179,10 @@ class TableTarget(coco.ResolvesTo["TableTarget[RowT, Any]"], Generic[RowT, coco.
     @classmethod
     def declared(cls, state: coco.TargetState[RowHandler]) -> Self:
         """Declare ``state`` in the current component."""
-        return cls(coco.declare_target_state_with_child(state), state.value)
+        try:
+            return cls(coco.declare_target_state_with_child(state), state.value)
+        except DuplicateError:
+            raise _twice(cls.dialect, state.value) from None
 
     @classmethod
     def mounted(cls, state: coco.TargetState[RowHandler]) -> Coroutine[Any, Any, Self]:
@@ -235,10 +238,14 @@ async def _mounted(cls: type[_TargetT], mount: Awaitable[Any], spec: TableSpec) 
     try:
         return cls(await mount, spec)
     except DuplicateError:
-        raise DuplicateError(
-            f"{cls.dialect.name} table {spec.table} is mounted twice: mount it once, and pass the "
-            "target to whoever declares rows in it"
-        ) from None
+        raise _twice(cls.dialect, spec) from None
 
 
 _mounted.__qualname__ = "mount_table_target"  # Python warns of a forgotten await by this name
+
+
+def _twice(dialect: Dialect[Any, Any], spec: TableSpec) -> DuplicateError:
+    return DuplicateError(
+        f"{dialect.name} table {spec.table} is mounted twice: mount it once, and pass the target "
+        "to whoever declares rows in it"
+    )

@@ -226,4 +226,4 @@ def _check_extension(db: coco.ContextKey[ManagedConnection]) -> None:
     except (RuntimeError, KeyError):
         return
     if isinstance(connection, ManagedConnection):
-        _vec0.require_extension(connection.loaded_extensions)
+        connection.require_vec()
