@@ -9,7 +9,7 @@ import pytest
 
 import cocoindex as coco
 from cocoindex.connectors import sqlite
-from cocoindex.errors import DuplicateError
+from cocoindex.errors import DuplicateError, TargetError
 
 
 @dataclass
@@ -41,7 +41,7 @@ async def test_a_schema_that_was_not_awaited_is_told_as_such(database):
         schema = sqlite.TableSchema.from_class(Chunk, ["path"])
         await sqlite.mount_table_target(database.key, "chunks", schema)
 
-    with pytest.raises(TypeError, match="SQLite table chunks: .*put 'await' before TableSchema"):
+    with pytest.raises(TypeError, match=r"SQLite table chunks: .*put 'await' before TableSchema"):
         await database.update(main)
 
 
@@ -93,3 +93,116 @@ async def test_a_table_that_every_component_mounts_is_told(database, caplog):
 
     await database.update(main)
     assert "another component has mounted the same container since: mount it once" in caplog.text
+
+
+# --- Tables and databases that are not what they were --------------------------------------
+
+
+@coco.fn(memo=True)
+async def publish(path, table):
+    table.declare_row(row=Chunk(path, 1, f"text of {path}"))
+
+
+def program(database, paths="ab", *, key=None, name="chunks", attach=None):
+    async def main():
+        schema = await sqlite.TableSchema.from_class(Chunk, ["path", "pos"])
+        table = await sqlite.mount_table_target(key or database.key, name, schema)
+        await coco.mount_each(publish, [(path, path) for path in paths], table)
+        if attach is not None:
+            attach(table)
+
+    return main
+
+
+@pytest.mark.parametrize("how", ["file", "table"])
+async def test_a_table_that_is_gone_is_made_again_with_all_rows(database, caplog, how):
+    def searched(table):
+        table.declare_fts_index(columns=["text"])
+
+    await database.update(program(database, attach=searched))
+    if how == "file":
+        database.file.unlink()
+    else:
+        database.run("DROP TABLE chunks")
+    caplog.clear()
+    await database.update(program(database, attach=searched))
+    assert "SQLite table chunks is not there any more" in caplog.text
+    assert database.query("SELECT path FROM chunks") == [("a",), ("b",)]
+    assert database.query("SELECT count(*) FROM chunks__fts WHERE chunks__fts MATCH 'a'") == [(1,)]
+    caplog.clear()
+    await database.update(program(database, attach=searched))
+    assert caplog.text == ""
+
+
+async def test_a_table_that_goes_while_the_program_runs_is_told_with_what_to_do(database):
+    async def main():
+        table = await chunks(database)
+        database.run("DROP TABLE chunks")
+        table.declare_row(row=Chunk("a", 1, "text"))
+
+    with pytest.raises(TargetError, match=r"no such table.*run once with full_reprocess=True"):
+        await database.update(main)
+
+
+async def test_a_table_of_another_app_is_not_shared_without_a_word(database, caplog):
+    await database.update(program(database))
+    database.name = "second"
+    await database.update(program(database))
+    assert "SQLite table chunks was made by another app (it is marked 'cocoindex:app:" in (
+        caplog.text
+    )
+    caplog.clear()
+    await database.update(program(database))
+    assert caplog.text == ""  # once is enough
+    await database.update(program(database, "", name="other"))
+    assert "it was not made by this app" in caplog.text
+    assert "gets them back by a run with full_reprocess=True" in caplog.text
+
+
+OLD = coco.ContextKey("tests/sqlite/old name")
+
+
+async def test_a_key_that_is_not_provided_any_more_is_explained(database, caplog):
+    await database.update(program(database, key=OLD), provide={OLD: ...})
+    await database.update(program(database, name="other"))
+    assert "SQLite table chunks is not declared any more, and can't be removed" in caplog.text
+    assert "builder.provide(coco.ContextKey('tests/sqlite/old name'), None)" in caplog.text
+
+
+async def test_what_was_written_through_an_old_key_can_be_forgotten(database, caplog):
+    def searched(table):
+        table.declare_fts_index(columns=["text"])
+
+    await database.update(program(database, key=OLD, attach=searched), provide={OLD: ...})
+    await database.update(program(database), provide={OLD: None})
+    assert "SQLite table chunks stays and is forgotten" in caplog.text
+    assert database.query("SELECT path FROM chunks") == [("a",), ("b",)]
+    caplog.clear()
+    await database.update(program(database))
+    assert caplog.text == ""
+
+
+async def test_the_keys_of_a_table_that_does_not_fit_are_shown(database):
+    database.run("CREATE TABLE chunks (path TEXT PRIMARY KEY, pos INTEGER, text TEXT)")
+    with pytest.raises(TargetError) as raised:
+        await database.update(program(database))
+    assert (
+        "its primary key is (path TEXT), declared (path TEXT not null, pos INTEGER not null)"
+        in str(raised.value)
+    )
+
+
+async def test_a_table_of_another_kind_is_told(database):
+    database.run(
+        "CREATE TABLE chunks (path TEXT, pos INTEGER, text TEXT, PRIMARY KEY (path, pos)) STRICT"
+    )
+    with pytest.raises(TargetError, match="it is a table of another kind"):
+        await database.update(program(database))
+
+
+async def test_a_value_that_a_dict_lacks_is_missing_and_not_none(database):
+    async def main():
+        (await chunks(database)).declare_row(row={"path": "a", "pos": 1})
+
+    with pytest.raises(ValueError, match=r"column 'text', row 'a', 1: missing, but the column"):
+        await database.update(main)

@@ -167,16 +167,13 @@ async def test_a_preview_reads_well(database):
     assert "drop table t" in await preview(nothing)
 
 
-async def test_a_table_that_others_dropped_is_not_silently_left_without_rows(database):
-    """Nobody looks until there is something to do; then the rest of the rows must come back."""
+async def test_a_table_that_others_dropped_is_made_again_as_it_is_declared_now(database):
     program = Program(database.key, [Row(1, "a")])
     await database.update(program)
     database.run("DROP TABLE t")
     cls = make_dataclass("R", [("id", int), ("text", str), ("more", str | None)])
     program.cls, program.rows = cls, [cls(1, "a", None)]
-    with pytest.raises(TargetError, match=r"table t is gone.*full_reprocess=True"):
-        await database.update(program)
-    await database.update(program, full_reprocess=True)
+    await database.update(program)
     assert database.query("SELECT * FROM t") == [(1, "a", None)]
 
 

@@ -89,6 +89,10 @@ class Dialect(ABC, Generic[ClientT, TxT]):
         credentials, or a statement with values in it.
         """
 
+    def is_missing(self, error: BaseException) -> bool:
+        """Whether a table is not there that should be."""
+        return False
+
     def is_blocked(self, error: BaseException) -> bool:
         """Whether a table could not be dropped because something else depends on it."""
         return False

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import cocoindex as coco
 from cocoindex.connectorkits.batching import chunks
@@ -28,8 +28,15 @@ T = TypeVar("T")
 AnyDialect = Dialect[Any, Any]
 
 
-def client_of(dialect: AnyDialect, context_provider: coco.ContextProvider, table: Table) -> Any:
-    """The client that is provided for a table.
+def client_of(
+    dialect: AnyDialect,
+    context_provider: coco.ContextProvider,
+    table: Table,
+    *,
+    is_undeclared: bool = False,
+) -> Any:
+    """The client that is provided for a table. ``None``, if that is provided, says that a table
+    which is not declared any more shall be forgotten as it stands.
 
     Raises:
         KeyError: nothing is provided under the key.
@@ -38,7 +45,18 @@ def client_of(dialect: AnyDialect, context_provider: coco.ContextProvider, table
     try:
         client = context_provider.get(table.db_key)
     except MissingKeyError as error:
-        raise MissingKeyError(f"{dialect.name} table {table} needs a connection: {error}") from None
+        what = f"{dialect.name} table {table}"
+        if not is_undeclared:
+            raise MissingKeyError(f"{what} needs a connection: {error}") from None
+        key = table.db_key
+        raise MissingKeyError(
+            f"{what} is not declared any more, and can't be removed: it was written through the "
+            f"context key {key!r}, and nothing is provided under that name now. Provide the "
+            "database under it until the table is removed; or, if the key was renamed, forget "
+            f"what was written under its old name: builder.provide(coco.ContextKey({key!r}), None)"
+        ) from None
+    if client is None and is_undeclared:
+        return None
     wanted = dialect.client_type()
     if not isinstance(client, wanted):
         names = [cls.__name__ for cls in (wanted if isinstance(wanted, tuple) else (wanted,))]
@@ -90,7 +108,14 @@ async def _attempts(
     except CocoIndexError:
         raise
     except Exception as error:  # noqa: BLE001 - any driver's; its text may hold data
-        raise TargetError(f"{what}: {dialect.describe(error)}", error) from None
+        advice = _GONE.format(table.db_key) if dialect.is_missing(error) else ""
+        raise TargetError(f"{what}: {dialect.describe(error)}{advice}", error) from None
+
+
+_GONE: Final = (
+    ". The table was dropped, or the context key {!r} leads to another database now: run once with "
+    "full_reprocess=True (--full-reprocess) to make it again, with all rows"
+)
 
 
 @dataclass(frozen=True)
@@ -107,8 +132,11 @@ class TableSink:
         for action in actions:
             if action.is_nothing:
                 continue
-            client = client_of(self.dialect, context_provider, self.table)
-            if action.run.spec is None:
+            gone = action.run.spec is None
+            client = client_of(self.dialect, context_provider, self.table, is_undeclared=gone)
+            if client is None:
+                _log.warning("%s table %s stays and is forgotten", self.dialect.name, self.table)
+            elif gone:
                 await self._leave(client, action.run)
             else:
                 await self._bring_up(client, action)
@@ -134,7 +162,10 @@ class TableSink:
                 "%s table %s stays: it was not made by this app. What the app wrote into it %s.",
                 self.dialect.name,
                 self.table,
-                "stays too (on_undeclare='keep')" if run.keeps_rows else "is deleted",
+                "stays too (on_undeclare='keep')"
+                if run.keeps_rows
+                else "is deleted; another app that has written rows with the same keys gets them "
+                "back by a run with full_reprocess=True",
             )
 
 
@@ -203,7 +234,14 @@ class RowSink:
         self, context_provider: coco.ContextProvider, actions: Sequence[RowAction]
     ) -> None:
         """Apply actions, those of one run after those of another."""
-        client = client_of(self.dialect, context_provider, self.table)
+        client = client_of(
+            self.dialect,
+            context_provider,
+            self.table,
+            is_undeclared=all(action.run.spec is None for action in actions),
+        )
+        if client is None:
+            return
         by_run: dict[object, tuple[TableRun, list[RowAction]]] = {}
         for action in actions:
             by_run.setdefault(action.run.group, (action.run, []))[1].append(action)
@@ -313,7 +351,14 @@ class AttachmentSink:
         self, context_provider: coco.ContextProvider, actions: Sequence[AttachmentAction]
     ) -> None:
         """Apply actions one by one: they are few, and each is a statement of its own."""
-        client = client_of(self.dialect, context_provider, self.table)
+        client = client_of(
+            self.dialect,
+            context_provider,
+            self.table,
+            is_undeclared=all(action.run.spec is None for action in actions),
+        )
+        if client is None:
+            return
         for action in actions:
             goes_first = action.kind.outlives_table and action.spec is None
             if goes_first or await _is_usable(self.dialect, client, action.run):

@@ -58,6 +58,7 @@ def table_state(
     *,
     own: Mapping[str, Any] | None = None,
     rows: Mapping[str, Any] | None = None,
+    is_gone: bool = False,
 ) -> coco.TargetState[RowHandler]:
     """The target state of a table; checks names and options.
 
@@ -70,6 +71,8 @@ def table_state(
         options: what the user chose.
         own: options of the connector that concern the table; plain data, remembered.
         rows: options of the connector that concern rows.
+        is_gone: the table is known not to be there; if it was there before, it is made again,
+            with all rows.
 
     Raises:
         ValueError: a name or an option is not acceptable.
@@ -96,6 +99,7 @@ def table_state(
         app=app,
         seen_ours=seen_ours,
         options=dict(own or {}),
+        is_gone=is_gone,
     )
     state: coco.TargetState[RowHandler] = root.target_state(table.key, spec)
     return state

@@ -71,6 +71,9 @@ class PostgresDialect(tables.Dialect[Any, Any]):
     def describe(self, error: BaseException) -> str:
         return _errors.describe(error)
 
+    def is_missing(self, error: BaseException) -> bool:
+        return isinstance(error, asyncpg.UndefinedTableError)
+
     def is_blocked(self, error: BaseException) -> bool:
         return _errors.is_blocked(error)
 

@@ -67,7 +67,9 @@ def describe(error: BaseException) -> str:
         return _of_client(error)
     if not state.startswith(_WITH_DATA):
         detail = f" ({error.detail})" if state == "2BP01" and error.detail else ""  # type: ignore[attr-defined]
-        advice = "; cascade=True drops them too" if state == "2BP01" else ""
+        advice = (
+            "; drop them first, or declare the table with cascade=True" if state == "2BP01" else ""
+        )
         return f"{_message(error)}{detail}{advice} [{state}]"
     return f"{_without_data(error)} [{state}]"
 

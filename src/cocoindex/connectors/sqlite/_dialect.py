@@ -56,6 +56,10 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
         """Locks of other connections pass."""
         return error_code(error) in BUSY_CODES
 
+    def is_missing(self, error: BaseException) -> bool:
+        """SQLite has no code for it."""
+        return "no such table" in str(error)
+
     def blames_row(self, error: BaseException) -> bool:
         """Constraints, types in strict tables, and values that are too big."""
         return error_code(error) in ROW_CODES

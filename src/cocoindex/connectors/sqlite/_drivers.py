@@ -115,10 +115,10 @@ def vec_path(driver: Driver, database: str) -> str:
     try:
         sqlite_vec = importlib.import_module("sqlite_vec")
     except ImportError as error:
-        also = "" if driver.loads_extensions else f" Then {_other_driver(database)}"
+        then = "" if driver.loads_extensions else f" Then {_other_driver(database)}"
         raise ImportError(
-            f"vectors in SQLite need the package sqlite-vec: pip install 'cocoindex[sqlite]'.{also} "
-            f"{_INSTALL}"
+            "vectors in SQLite need the package sqlite-vec: pip install 'cocoindex[sqlite]'."
+            f"{then} {_INSTALL}"
         ) from error
     if not driver.loads_extensions:
         raise UsageError(

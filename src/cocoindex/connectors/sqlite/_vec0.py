@@ -16,8 +16,8 @@ __all__ = ["Vec0TableDef", "arguments", "is_vec0", "key_of", "value_sql"]
 Metric = Literal["l2", "cosine", "l1"]
 
 _EXTENSION_MISSING: Final = (
-    "sqlite-vec extension must be loaded to use vectors: install cocoindex[sqlite], and if Python's "
-    "sqlite3 can't load extensions, open the database with driver='apsw'"
+    "sqlite-vec extension must be loaded to use vectors: install cocoindex[sqlite], and if the "
+    "sqlite3 module can't load extensions, open the database with driver='apsw'"
 )
 
 _TAG: Final = "vec0"

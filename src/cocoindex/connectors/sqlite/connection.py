@@ -184,6 +184,20 @@ class ManagedConnection:
         """The library in use: ``"sqlite3"``, ``"pysqlite3"`` or ``"apsw"``."""
         return self._opener.driver.name
 
+    def may_have_table(self, name: str) -> bool:
+        """Whether a table of that name is there; also true where looking would mean waiting."""
+        if self._opener.is_private:
+            return True
+        try:
+            with self.readonly() as db:
+                found = db.execute(
+                    "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE",
+                    (name,),
+                ).fetchall()
+        except self._opener.driver.error:
+            return True
+        return bool(found)
+
     def require_vec(self) -> None:
         """Raises ``RuntimeError``, with what to do, unless sqlite-vec is loaded."""
         if VEC not in self.loaded_extensions:
