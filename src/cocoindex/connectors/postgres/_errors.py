@@ -96,6 +96,7 @@ def _message(error: Any) -> str:
 def _without_data(error: Any) -> str:
     """``check violation, constraint n_is_positive, column n``, from the error's fields."""
     name = _LOWER_TO_UPPER.sub(" ", type(error).__name__.removesuffix("Error")).lower()
+    name = "invalid data" if name == "data" else name
     for field in ("constraint", "column", "data_type"):
         value = getattr(error, f"{field}_name", None)
         if value:
