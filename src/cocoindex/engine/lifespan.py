@@ -196,7 +196,8 @@ async def _lifespan_context(fn: LifespanFn, builder: EnvironmentBuilder) -> Asyn
             yield
     else:
         raise UsageError(
-            f"lifespan function {display_name(fn)} must be a generator or async generator with one yield"
+            f"lifespan function {display_name(fn)} must be a generator or async generator with one "
+            "yield"
         )
 
 

@@ -103,10 +103,10 @@ async def publish(path, table):
     table.declare_row(row=Chunk(path, 1, f"text of {path}"))
 
 
-def program(database, paths="ab", *, key=None, name="chunks", attach=None):
+def program(database, paths="ab", *, key=None, name="chunks", attach=None, **options):
     async def main():
         schema = await sqlite.TableSchema.from_class(Chunk, ["path", "pos"])
-        table = await sqlite.mount_table_target(key or database.key, name, schema)
+        table = await sqlite.mount_table_target(key or database.key, name, schema, **options)
         await coco.mount_each(publish, [(path, path) for path in paths], table)
         if attach is not None:
             attach(table)
@@ -174,12 +174,15 @@ async def test_what_was_written_through_an_old_key_can_be_forgotten(database, ca
         table.declare_fts_index(columns=["text"])
 
     await database.update(program(database, key=OLD, attach=searched), provide={OLD: ...})
-    await database.update(program(database), provide={OLD: None})
+    renamed = program(database, if_exists="own")
+    await database.update(renamed, provide={OLD: None})
     assert "SQLite table chunks stays and is forgotten" in caplog.text
     assert database.query("SELECT path FROM chunks") == [("a",), ("b",)]
     caplog.clear()
-    await database.update(program(database))
+    await database.update(renamed)
     assert caplog.text == ""
+    await database.update(program(database, name="other"))
+    assert database.query("SELECT name FROM sqlite_schema WHERE name = 'chunks'") == []
 
 
 async def test_the_keys_of_a_table_that_does_not_fit_are_shown(database):
