@@ -6,6 +6,7 @@ import asyncio
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from cocoindex.core.deadline import check_cancellation
@@ -30,7 +31,7 @@ from cocoindex.engine.scope import (
     current_or_none,
     current_scope,
 )
-from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
+from cocoindex.errors import DuplicateError, UsageError, UsageTypeError, UsageValueError
 
 if TYPE_CHECKING:
     from cocoindex.engine.providers import TargetStateProvider
@@ -98,6 +99,7 @@ async def mount(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
         RuntimeError: outside a component.
     """
     subpath, fn, args = _parse(arguments, "mount")
+    _check_awaited(args, kwargs)
     scope = _mounting_scope()
     check_cancellation()
     subkeys, function, handle = _keys(subpath, fn), function_of(fn), ComponentMountHandle()
@@ -119,6 +121,7 @@ async def use_mount(*arguments: Any, **kwargs: Any) -> Any:
     Returns once the component is ready and committed; raises what it failed with.
     """
     subpath, fn, args = _parse(arguments, "use_mount")
+    _check_awaited(args, kwargs)
     if _is_live_component_class(fn):
         raise UsageTypeError(f"{fn.__name__} is a live component and cannot be used with use_mount")
     scope = _mounting_scope()
@@ -134,7 +137,13 @@ async def mount_target(target_state: TargetState[Any]) -> TargetStateProvider[An
     scope = _mounting_scope()
     check_cancellation()
     chain = (*target_state.provider.keys, normalize_key(target_state.key))
-    keys, place = _claim(scope, (MOUNT_TARGET, chain))
+    try:
+        keys, place = _claim(scope, (MOUNT_TARGET, chain))
+    except DuplicateError:
+        raise DuplicateError(
+            f"target state {target_state} is mounted twice at {scope}: mount it once, and pass on "
+            "what that returns"
+        ) from None
     child = _child(scope, keys, place, _DECLARE_TARGET, (target_state,), {})
     provider: TargetStateProvider[Any, Any, Any] = await run_foreground(child)
     reach(FaultPoint.CONTAINER_READY, scope.execution)
@@ -155,7 +164,10 @@ async def mount_each(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     subpath, fn, rest = _parse(arguments, "mount_each")
     if not rest:
         raise UsageTypeError("mount_each needs the items after the function")
-    each = _Each(_mounting_scope(), _keys(subpath, fn), function_of(fn), tuple(rest[1:]), kwargs)
+    args = tuple(rest[1:])
+    _check_awaited(args, kwargs)
+    each = _Each(_mounting_scope(), _keys(subpath, fn), function_of(fn), args, kwargs)
+    each.hint = _hint(rest[0])
     check_cancellation()
     try:
         if hasattr(rest[0], "__aiter__"):
@@ -182,6 +194,8 @@ class _Each:
         kwargs: dict[str, Any],
     ) -> None:
         self.handle = ComponentMountHandle()
+        self.hint = ""
+        """What to say about items that are no pairs."""
         self._scope = scope
         self._probing = scope.for_probing()
         self._keys = scope.subpath + keys
@@ -204,7 +218,7 @@ class _Each:
             key, value = item
         except (TypeError, ValueError):
             raise UsageTypeError(
-                f"mount_each() takes (key, value) pairs; got {type(item).__name__}"
+                f"mount_each() takes (key, value) pairs; got {type(item).__name__}{self.hint}"
             ) from None
         _check_running(self._scope)
         mounted = self._mount(key if type(key) is str else normalize_key(key), value)
@@ -293,6 +307,18 @@ def _parse(
     return subpath, arguments[0], tuple(arguments[1:])
 
 
+def _check_awaited(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise where the mistake is, instead of in the components: these would merely fail, and what
+    the call that nobody awaits used to mount would be deleted.
+    """
+    for value in (*args, *kwargs.values()):
+        if type(value) is CoroutineType:
+            raise UsageTypeError(
+                f"an argument is a coroutine of {value.__qualname__}(...): put 'await' before the "
+                "call that made it"
+            )
+
+
 def _keys(subpath: ComponentSubpath | None, fn: Any) -> tuple[StableKey, ...]:
     if subpath is not None:
         return subpath.parts
@@ -351,9 +377,12 @@ def _pairs(items: Any) -> Iterable[Any]:
 
 def _iterable(items: Any) -> Iterable[Any]:
     if not isinstance(items, Iterable):
-        hint = ": pass what its items() returns" if hasattr(items, "items") else ""
-        raise UsageTypeError(f"items must be iterable, not {type(items).__name__}{hint}")
+        raise UsageTypeError(f"items must be iterable, not {type(items).__name__}{_hint(items)}")
     return items
+
+
+def _hint(items: Any) -> str:
+    return f": pass what items() of {type(items).__name__} gives" if hasattr(items, "items") else ""
 
 
 def _claim(

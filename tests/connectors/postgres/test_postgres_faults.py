@@ -232,7 +232,7 @@ async def test_a_wrong_connection_is_told_once_and_as_such(
         "password": (f"postgres:hunter2@{parts.hostname}:{parts.port}/postgres", "authentication"),
         "database": (f"{parts.netloc}/nowhere", 'database "nowhere" does not exist'),
         "host": ("postgres:hunter2@nowhere.invalid:5432/postgres", "Name or service not known"),
-        "url": ("", "a URL is postgresql://"),
+        "url": ("", "a URL is like postgresql://"),
     }[what]
     world = world_at(f"postgresql://{wrong}" if wrong else "hunter2")
     with pytest.raises(TargetConnectionError, match=said) as raised:

@@ -492,6 +492,6 @@ async def test_a_source_itself_is_no_list_of_items(pool, tmp_path):
         await coco.mount_each(main, PgTableSource(pool, table_name="items"))
 
     environment = coco.Environment(coco.Settings(db_path=tmp_path / "state"))
-    with pytest.raises(TypeError, match=r"pass what its items\(\) returns"):
+    with pytest.raises(TypeError, match=r"pass what items\(\) of PgTableSource gives"):
         await coco.App(coco.AppConfig("app", environment), main).update()
     environment.close()

@@ -78,8 +78,8 @@ def _of_client(error: BaseException) -> str:
     name = type(error).__name__
     if isinstance(error, asyncpg.ClientConfigurationError):  # its text may quote the URL
         return (
-            f"{name}: the URL or the options of the pool are not valid; a URL is "
-            "postgresql://user:password@host:5432/database"
+            f"{name}: the URL or the options of the pool are not valid; a URL is like "
+            "postgresql://me@host:5432/database"
         )
     if not isinstance(error, OSError | asyncpg.InterfaceError) or isinstance(error, ValueError):
         return name
