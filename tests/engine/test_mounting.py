@@ -404,5 +404,7 @@ async def test_a_container_mounted_twice_is_told_by_its_name(bench, tmp_path):
         await localfs.mount_dir_target(tmp_path / "pages")
         await localfs.mount_dir_target(tmp_path / "pages")
 
-    with pytest.raises(errors.DuplicateError, match=r"pages.* is mounted twice at /: mount it once"):
+    with pytest.raises(
+        errors.DuplicateError, match=r"pages.* is mounted twice at /: mount it once"
+    ):
         await bench.run(main)

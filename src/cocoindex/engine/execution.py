@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import CodeType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cocoindex.core.keys import StableKey, path_text
 from cocoindex.engine import rows
@@ -32,12 +33,8 @@ _creating = threading.Lock()
 """Bodies call from many threads, and each execution has one of these parts only."""
 
 
-class UsersCall(NamedTuple):
-    """A call of a mount function, as it stands in the user's program."""
-
-    function: str
-    file: str
-    line: int
+UsersCall: TypeAlias = tuple[str, CodeType, int]
+"""A call of a mount function as it stands in the user's program: its name, and where it is."""
 
 
 class Execution:
@@ -204,10 +201,10 @@ class Execution:
             RuntimeError: less was mounted there than was meant, which would look like deletions.
         """
         for call in self.unawaited_mounts.values():
+            function, code, line = call
             raise UsageError(
-                f"{self.name} at {self} called {call.function}(...) without awaiting it to the "
-                f"end, so not everything was mounted: put 'await' before it ({call.file}, line "
-                f"{call.line})"
+                f"{self.name} at {self} called {function}(...) without awaiting it to the end, so "
+                f"not everything was mounted: put 'await' before it ({code.co_filename}, line {line})"
             )
 
     # --- children ----------------------------------------------------------------------------

@@ -80,9 +80,9 @@ def _noticed(
 def _users_call(name: str) -> UsersCall:
     """The call in the user's program that led here, maybe through a connector of ours."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("cocoindex."):
+    while frame.f_globals.get("__name__", "")[:10] == "cocoindex." and frame.f_back is not None:
         name, frame = frame.f_code.co_name, frame.f_back
-    return UsersCall(name, frame.f_code.co_filename, frame.f_lineno)
+    return name, frame.f_code, frame.f_lineno
 
 
 # --- public functions ----------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def _check_awaited(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise where the mistake is, instead of in the components: these would merely fail, and what
     the call that nobody awaits used to mount would be deleted.
     """
-    for value in (*args, *kwargs.values()):
+    for value in (*args, *kwargs.values()) if kwargs else args:
         if type(value) is CoroutineType:
             raise UsageTypeError(
                 f"an argument is a coroutine of {value.__qualname__}(...): put 'await' before the "
