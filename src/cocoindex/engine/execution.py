@@ -204,7 +204,8 @@ class Execution:
             function, code, line = call
             raise UsageError(
                 f"{self.name} at {self} called {function}(...) without awaiting it to the end, so "
-                f"not everything was mounted: put 'await' before it ({code.co_filename}, line {line})"
+                "not everything was mounted: put 'await' before it "
+                f"({code.co_filename}, line {line})"
             )
 
     # --- children ----------------------------------------------------------------------------

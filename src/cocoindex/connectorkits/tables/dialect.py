@@ -76,7 +76,8 @@ class Dialect(ABC, Generic[ClientT, TxT]):
         """A transaction: committed at the end, rolled back on any exception or cancellation.
 
         With ``ddl`` it holds a lock under which one process at a time changes the table, where
-        the system has such a lock.
+        the system has such a lock. Raises ``connectorkits.retry.NotConnected`` where there is no
+        connection to be had, so that this is told apart from what is done with one.
         """
 
     @abstractmethod
