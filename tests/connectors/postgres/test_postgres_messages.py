@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import asyncpg
 import pytest
 
+from cocoindex.connectors.postgres import _errors
 from cocoindex.errors import TargetError
 
 
@@ -68,3 +70,7 @@ async def test_a_view_in_the_way_of_an_old_table_is_named_and_harms_nothing_else
     await world.update(world.table([Doc(1, "b")], Doc, name="notes"))
     assert "(view titles depends on table docs); drop them first, or" in caplog.text
     assert await world.fetch("SELECT * FROM notes") == [(1, "b")]
+
+
+def test_an_error_about_data_says_so_without_the_data():
+    assert _errors.describe(asyncpg.DataError("secret")) == "invalid data [22000]"
