@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 
 import asyncpg
 import pytest
 
-from cocoindex.connectors.postgres import _errors
+from cocoindex.connectors.postgres import _errors, _pool
 from cocoindex.errors import TargetError
 
 
@@ -74,3 +75,26 @@ async def test_a_view_in_the_way_of_an_old_table_is_named_and_harms_nothing_else
 
 def test_an_error_about_data_says_so_without_the_data():
     assert _errors.describe(asyncpg.DataError("secret")) == "invalid data [22000]"
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("postgresql://me:p@ss@h:1/db", "Postgres at h:1/db"),
+        ("postgresql://h1:1,[::1]:2/db?password=hunter2", "Postgres at h1:1,[::1]:2/db"),
+        ("postgresql://db.example.com", "Postgres at db.example.com"),
+        ("postgresql:///db", "Postgres"),
+        ("postgresql://me:hunter2", "Postgres"),
+        ("postgresql://me:hun/ter2@h/db", "Postgres"),
+        ("postgresql://me:hun?ter2@h/db", "Postgres"),
+        ("postgresql://me:hun#ter2@h/db", "Postgres"),
+        ("postgresql://me:hun[ter2@h/db", "Postgres"),
+        ("hunter2", "Postgres"),
+        (None, "Postgres"),
+    ],
+)
+def test_a_place_is_named_without_any_part_of_a_password(url, place):
+    pool = types.SimpleNamespace(_connect_args=(url,), _connect_kwargs={})
+    assert _pool._place_of(pool) == place
+    pool._connect_kwargs = {"host": "h", "port": 5, "database": "d", "password": "hunter2"}
+    assert _pool._place_of(pool) == "Postgres at h:5/d"

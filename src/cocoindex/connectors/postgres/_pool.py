@@ -77,7 +77,10 @@ def _place_of(pool: Any) -> str:
 
 def _of_url(url: object) -> tuple[str, str]:
     """Hosts and database, or nothing if any of it might be part of a password."""
-    parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+    except ValueError:
+        return "", ""
     hosts = parts.netloc.rpartition("@")[2]
     rest = f"{parts.path}{parts.query}{parts.fragment}"
     if not parts.netloc or "@" in rest or "".join(_HOSTS.findall(hosts)) != hosts:
