@@ -8,7 +8,7 @@ from cocoindex.core.sentinels import NON_EXISTENCE
 from cocoindex.engine.providers import TargetStateProvider, make_provider
 from cocoindex.engine.scope import ComponentContext, current_or_none, current_scope
 from cocoindex.engine.targets import TargetState
-from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
+from cocoindex.errors import DuplicateError, UsageError, UsageTypeError, UsageValueError
 
 if TYPE_CHECKING:
     from cocoindex.engine.declarations import Stretch
@@ -63,7 +63,7 @@ def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
         limits.check_count(len(execution.declarations), execution)
     declared = (encoded, state.key, state.value)
     if stretch.known.setdefault(encoded, declared) is not declared:
-        raise UsageValueError(
+        raise DuplicateError(
             f"target state {state} is already declared in this execution of {execution}"
         )
     stretch.states.append(declared)
@@ -79,8 +79,8 @@ def _begin_stretch(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
         state.provider.require_info()
     if not scope.execution.run.is_live(state.provider):
         raise UsageError(
-            f"the provider of {state} comes from an earlier run: mount or declare its "
-            "container in this one"
+            f"the provider of {state} comes from an earlier run, or another component has "
+            "mounted the same container since: mount it once in each run, and pass it on"
         )
     return scope.execution.declarations.begin(state.provider)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
+from types import CodeType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cocoindex.core.keys import StableKey, path_text
 from cocoindex.engine import rows
@@ -32,13 +33,16 @@ _creating = threading.Lock()
 """Bodies call from many threads, and each execution has one of these parts only."""
 
 
+UsersCall: TypeAlias = tuple[str, CodeType, int]
+"""A call of a mount function as it stands in the user's program: its name, and where it is."""
+
+
 class Execution:
     """State of one execution. Belongs to the environment's loop; user threads only declare."""
 
     __slots__ = (
         "__weakref__",
         "_children_idle",
-        "_declared_children",
         "_deps",
         "_entry",
         "_entry_takeovers",
@@ -115,9 +119,8 @@ class Execution:
         self.kept_any = False
         self.pending_children = 0
         self.reused_children = 0
-        self.unawaited_mounts: dict[object, str] = {}
+        self.unawaited_mounts: dict[object, UsersCall] = {}
         """Names of mount functions that were called, and have not been awaited to the end."""
-        self._declared_children = False
         self._children_idle: asyncio.Future[None] | None = None
         self._deps: rows.Dependencies | None = None
         self._entry: Entry | None = None
@@ -221,10 +224,12 @@ class Execution:
         Raises:
             RuntimeError: less was mounted there than was meant, which would look like deletions.
         """
-        for name in self.unawaited_mounts.values():
+        for call in self.unawaited_mounts.values():
+            function, code, line = call
             raise UsageError(
-                f"{self.name} at {self} called coco.{name}(...) without awaiting it to the end, so "
-                f"not everything was mounted: write 'await coco.{name}(...)'"
+                f"{self.name} at {self} called {function}(...) without awaiting it to the end, so "
+                "not everything was mounted: put 'await' before it "
+                f"({code.co_filename}, line {line})"
             )
 
     # --- children ----------------------------------------------------------------------------

@@ -128,7 +128,7 @@ async def test_a_column_under_a_command_s_view_changes_with_cascade(world, chang
 
     used = attach("SELECT id, text FROM docs")
     await world.update(world.table([before(1, "a")], before, attach=used))
-    with pytest.raises(TargetError, match="cascade=True drops them too"):
+    with pytest.raises(TargetError, match="declare the table with cascade=True"):
         await world.update(world.table(rows, after, attach=attach("SELECT id FROM docs")))
     program = world.table(rows, after, attach=attach("SELECT id FROM docs"), cascade=True)
     await world.update(program)

@@ -94,7 +94,12 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
         )
         is_system = spec.managed_by == ManagedBy.SYSTEM
         owned = is_system and self._is_owned(spec, prev)
-        decision = container.reconcile(record, prev, missing, is_lossy=self._is_lossy)
+        is_lost = is_system and spec.is_gone and bool(prev)
+        decision = container.reconcile(
+            record, () if is_lost else prev, missing or is_lost, is_lossy=self._is_lossy
+        )
+        if is_lost:
+            decision = decision._replace(invalidation="destructive")
         left = set() if owned else _left(prev)
         declared = {part.removeprefix(COLUMN) for part in parts}
         pending = self._pending(decision, prev, parts) if is_system else ()

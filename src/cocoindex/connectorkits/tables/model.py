@@ -211,6 +211,7 @@ class TableSpec:
         app: name of the app that declares it.
         options: of the connector; plain data.
         seen_ours: markers of tables that this process has seen to be the app's.
+        is_gone: the table was looked for, where that is cheap, and is not there.
     """
 
     table: Table
@@ -222,6 +223,7 @@ class TableSpec:
     app: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     seen_ours: set[str] = field(default_factory=set)
+    is_gone: bool = False
 
     @property
     def marker(self) -> str:

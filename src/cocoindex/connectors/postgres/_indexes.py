@@ -14,6 +14,7 @@ from cocoindex.connectorkits.tables import AttachmentKind, Layout
 from cocoindex.connectors.postgres._catalog import lock, qualified
 from cocoindex.connectors.postgres._ddl import search_column
 from cocoindex.connectors.postgres._literals import sql_text
+from cocoindex.connectors.postgres._pool import acquired
 from cocoindex.connectors.postgres._vectors import VECTOR_TYPES
 from cocoindex.connectors.postgres._wire import base_type, type_size
 from cocoindex.errors import TargetError, UsageValueError
@@ -117,7 +118,7 @@ class _IndexKind(AttachmentKind[Any]):
 
     async def create(self, client: Any, layout: Layout, key: str, spec: Any) -> bool:
         name = index_name(layout.table.name, self.kind, key)
-        async with client.acquire() as connection:
+        async with acquired(client) as connection:
             definition = await self._definition(connection, layout, spec)
             if definition is None:
                 return False
@@ -129,7 +130,7 @@ class _IndexKind(AttachmentKind[Any]):
         self, client: Any, layout: Layout, key: str, _data: tuple[str | None, ...]
     ) -> None:
         name = index_name(layout.table.name, self.kind, key)
-        async with client.acquire() as connection:
+        async with acquired(client) as connection:
             in_schema = await _in_schema(connection, layout, name)
             found = await connection.fetchrow(_INDEX, in_schema, qualified(layout.table))
             if found is not None and found["is_ours"]:  # else the name is somebody else's
@@ -230,7 +231,7 @@ class FtsIndexKind(AttachmentKind[FtsIndexSpec]):
         language, column = sql_text(spec.language), quote(spec.column)
         name = index_name(layout.table.name, "fts", key)
         async with (
-            client.acquire() as connection,
+            acquired(client) as connection,
             connection.transaction(isolation="read_committed"),
         ):
             await lock(connection, layout.table)
@@ -245,11 +246,14 @@ class FtsIndexKind(AttachmentKind[FtsIndexSpec]):
     def data(self, spec: FtsIndexSpec) -> tuple[str | None, ...]:
         return (spec.column,)
 
+    def describe(self, key: str, spec: FtsIndexSpec | None) -> str:
+        return f"{'drop' if spec is None else 'create'} full-text index of {key}"
+
     async def drop(
         self, client: Any, layout: Layout, key: str, data: tuple[str | None, ...]
     ) -> None:
         words = quote(search_column(data[0] or key))
-        async with client.acquire() as connection:
+        async with acquired(client) as connection:
             await connection.execute(  # its index goes with it
                 f"ALTER TABLE IF EXISTS {qualified(layout.table)} DROP COLUMN IF EXISTS {words}"
             )

@@ -124,7 +124,7 @@ def _rebuild(connection: Any, existing: tables.Existing, changes: Sequence[Colum
     _restore(connection, extras, {column.name for column in columns}, name)
     if broken := [view for view in views if not _works(connection, view)]:
         raise TargetError(
-            f"sqlite table {name}: view {', '.join(broken)} needs a column that would be gone or "
+            f"SQLite table {name}: view {', '.join(broken)} needs a column that would be gone or "
             "of another type. Drop the view, update, and make it again."
         )
 
@@ -158,7 +158,7 @@ def _defaults(connection: Any, name: str) -> dict[str, str]:
     generated = [row[1] for row in rows if row[6] in (2, 3)]
     if generated:
         raise TargetError(
-            f"sqlite table {name} has to be rebuilt, and has a generated column that would be "
+            f"SQLite table {name} has to be rebuilt, and has a generated column that would be "
             f"lost: {', '.join(generated)}. Drop it, update, and add it again."
         )
     return {row[1]: f" DEFAULT ({row[4]})" for row in rows if row[4] is not None}
