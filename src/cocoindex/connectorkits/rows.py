@@ -158,10 +158,10 @@ class RowCodec:
                 ) from None
             parts.append(self._tried(self.fields[i].key_encoder, i, values[i], ""))
         where = f", row {key_text(tuple(parts))}"
-        for i, field in enumerate(self.fields):
+        for i, column in enumerate(self.fields):
             if values[i] is not None:
-                self._tried(field.encoder, i, values[i], where)
-            elif not field.nullable:
+                self._tried(column.encoder, i, values[i], where)
+            elif not column.nullable:
                 raise UsageValueError(
                     f"{self._place(i)}{where}: None, but the column is NOT NULL"
                 ) from None

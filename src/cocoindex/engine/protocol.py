@@ -79,9 +79,11 @@ def settle(submission: Submission) -> Batch:
     batch: list[tuple[bytes, bytes | None]] = []
     for group, keys in submission.gone:
         others = _of_same_path(entry, group)
-        for key in keys:
-            if group.remove(key) and not any(key in other for other in others):
-                batch.append((rows.owner_key(group.path_of(key)), None))
+        batch += [
+            (rows.owner_key(group.path_of(key)), None)
+            for key in keys
+            if group.remove(key) and not any(key in other for other in others)
+        ]
     return batch
 
 

@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
 import cocoindex as coco
@@ -209,11 +211,11 @@ class RowSink:
         """Apply actions, those of one run after those of another."""
         client = client_of(self.dialect, context_provider, self.table)
         by_run: dict[object, tuple[TableRun, list[RowAction]]] = {}
-        for action in actions:
-            by_run.setdefault(action.run.group, (action.run, []))[1].append(action)
-        for run, of_run in by_run.values():
+        for run, of_run in groupby(actions, attrgetter("run")):  # neighbours mostly share it
+            by_run.setdefault(run.group, (run, []))[1].extend(of_run)
+        for run, all_of_run in by_run.values():
             if await _is_usable(self.dialect, client, run):
-                await self._write(client, run, of_run)
+                await self._write(client, run, all_of_run)
 
     async def _write(self, client: Any, run: TableRun, actions: list[RowAction]) -> None:
         dialect = self.dialect
