@@ -53,9 +53,7 @@ def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
     execution, frame = scope.execution, scope.frame
     provider, encoded = state.provider, state.encoded_key
     stretches, limits = execution.declarations.stretches, execution.run.limits
-    if stretches and (stretch := stretches[-1]).provider is provider:
-        pass
-    else:
+    if not stretches or (stretch := stretches[-1]).provider is not provider:
         stretch = _begin_stretch(scope, state)
     if limits.key_bytes is not None and len(encoded) > limits.key_bytes:
         limits.check_key(state.key, encoded)
