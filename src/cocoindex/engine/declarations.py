@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cocoindex.core.keys import StableKey
 from cocoindex.engine.targets import TargetState
@@ -70,3 +70,7 @@ class Declarations:
         """What was declared below the provider at a target path, by encoded key."""
         found = self._by_provider.get(provider_path)
         return {} if found is None else found.known
+
+
+NO_DECLARATIONS: Final = Declarations()
+"""Of executions that have declared nothing, or are past it. Never added to."""

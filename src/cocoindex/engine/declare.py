@@ -80,7 +80,7 @@ def _begin_stretch(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
             f"the provider of {state} comes from an earlier run: mount or declare its "
             "container in this one"
         )
-    return scope.execution.declarations.begin(state.provider)
+    return scope.execution.own_declarations().begin(state.provider)
 
 
 def _scope_for(target_state: TargetState[Any]) -> ComponentContext:

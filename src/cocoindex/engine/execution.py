@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.keys import StableKey, path_text
 from cocoindex.engine import rows
-from cocoindex.engine.declarations import Declarations
+from cocoindex.engine.declarations import NO_DECLARATIONS, Declarations
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import ExceptionContext, HandlerChain, MountKind
 from cocoindex.engine.frames import Frame
@@ -102,7 +102,7 @@ class Execution:
             own_logic=function.logic() if self.collects_deps else None,
         )
         self.scope = ComponentContext(self, self.frame, (), handlers, stats)
-        self.declarations = Declarations()
+        self.declarations = NO_DECLARATIONS
         self.tree = MountTree(run.app, place)
         self.memo = memo
         """The component memo, if it was probed before the execution started."""
@@ -144,6 +144,13 @@ class Execution:
         )
 
     # --- made on first use, from whatever thread -----------------------------------------------
+
+    def own_declarations(self) -> Declarations:
+        if self.declarations is NO_DECLARATIONS:
+            with _creating:
+                if self.declarations is NO_DECLARATIONS:
+                    self.declarations = Declarations()
+        return self.declarations
 
     def function_memos(self) -> FunctionMemos:
         if self.memos is None:
@@ -231,7 +238,7 @@ class Execution:
         if self.memo is not None:
             self.memo.close()
         self.args, self.kwargs = (), {}
-        self.declarations = Declarations()
+        self.declarations = NO_DECLARATIONS
         self.memo = self.memos = self.user_state = self.task = None
         del self.scope
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.engine import rows
-from cocoindex.engine.declarations import Declarations
+from cocoindex.engine.declarations import NO_DECLARATIONS
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.leftovers import Undecided, delete_kept
 from cocoindex.engine.planner import plan
@@ -45,7 +45,7 @@ async def submit(execution: Execution, memo: ComponentMemo | None, value: Any) -
         where=execution,
     )
     has_containers = execution.declarations.has_containers
-    execution.declarations = Declarations()  # while others wait, what actions need is enough
+    execution.declarations = NO_DECLARATIONS  # while others wait, what actions need is enough
     run.mark_decided(execution.id, Decided.EXECUTED)
     has_below = execution.place.node.has_children or execution.tree.root is not None
     # Nothing comes between the commit and the memo of a leaf: one batch for both.
