@@ -46,6 +46,14 @@ def test_bytes_and_text_are_hashed_by_their_raw_content():
     assert fingerprint_bytes("café".encode()) == fingerprint_str("café") == expected
 
 
+def test_a_digest_behind_a_prefix_is_that_of_both():
+    behind = Domain("one").digest_behind(b"pre")
+    assert [behind(b"x"), behind(b"")] == [
+        Domain("one").digest(b"prex"),
+        Domain("one").digest(b"pre"),
+    ]
+
+
 def test_domains_give_unrelated_digests():
     one, other = Domain("one"), Domain("other")
     assert len(one.digest(b"x")) == 16

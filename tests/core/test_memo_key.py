@@ -140,7 +140,8 @@ def test_lists_and_tuples_are_the_same_and_so_are_named_tuples():
 
 
 def test_within_sequences_scalars_of_subclasses_count_like_those_of_their_base():
-    class Text(str): ...
+    class Text(str):
+        __slots__ = ()
 
     class Number(int): ...
 

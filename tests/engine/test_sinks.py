@@ -63,6 +63,24 @@ async def test_sinks_made_from_one_bound_method_are_one_sink(bench, request, kin
     assert apply.calls == [["a", "b"]]
 
 
+async def test_actions_arrive_in_the_order_of_declarations_whatever_their_provider(bench, request):
+    apply = Apply()
+    providers = [
+        coco.register_root_target_states_provider(
+            f"{request.node.nodeid}/{i}", Rows(lambda: coco.TargetActionSink.from_fn(apply.sync))
+        )
+        for i in range(2)
+    ]
+
+    def body():
+        for number in range(6):
+            coco.declare_target_state(providers[number // 2 % 2].target_state(number, 1))
+
+    await bench.run(body)
+
+    assert apply.calls == [[0, 1, 2, 3, 4, 5]]
+
+
 async def test_methods_of_two_instances_are_two_sinks(bench, request):
     applies = [Apply(), Apply()]
     order = iter([0, 1, 0])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, takewhile
 from typing import TypeVar
 
 __all__ = ["chunks"]
@@ -11,7 +12,7 @@ T = TypeVar("T")
 
 
 def chunks(
-    items: Iterable[T],
+    items: Sequence[T],
     *,
     rows: int,
     bytes: int | None = None,
@@ -25,14 +26,18 @@ def chunks(
         bytes: most bytes in a part; an item that is larger gets a part of its own.
         size_of: bytes of an item; needed with ``bytes``.
     """
-    part: list[T] = []
-    size = 0
-    for item in items:
-        added = size_of(item) if size_of is not None else 0
-        if part and (len(part) >= rows or (bytes is not None and size + added > bytes)):
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += added
-    if part:
+    start = 0
+    while start < len(items):
+        part = [*items[start : start + rows]]
+        if bytes is not None and size_of is not None:
+            sizes = list(map(size_of, part))
+            if sum(sizes) > bytes:
+                del part[_fitting(sizes, bytes) :]
         yield part
+        start += len(part)
+
+
+def _fitting(sizes: list[int], most: int) -> int:
+    """How many of the first items fit; one in any case."""
+    ends = accumulate(sizes)
+    return max(1, sum(1 for _ in takewhile(lambda end: end <= most, ends)))

@@ -3,25 +3,10 @@
 A row passes one encoder per column, and nearly always each gives back what it got. The calls
 would cost more than anything else that is done to a row which has not changed. So an encoder may
 say which values it leaves alone (:func:`leaves_alone`), and the function made here tests for that
-in place: for ``id`` and ``title`` of types ``bigint`` and ``text`` it reads::
+in place. For a nullable column of type ``bigint`` the line reads::
 
-    def encode(values):
-        (
-            c0,
-            c1,
-        ) = values
-        k0 = c0
-        if not (type(c0) is int and -9223372036854775808 <= c0 <= 9223372036854775807):
-            k0 = key0(c0)
-            c0 = encode0(c0)
-        if not (type(c1) is str and c1.isascii() and "\\0" not in c1):
-            c1 = None if c1 is None else encode1(c1)
-            if c1 is None:
-                explain(values)
-        return (k0,), (
-            c0,
-            c1,
-        )
+    if not (type(c1) is int and -9223372036854775808 <= c1 <= 9223372036854775807):
+        c1 = None if c1 is None else encode1(c1)
 """
 
 from __future__ import annotations

@@ -158,10 +158,10 @@ class RowCodec:
                 ) from None
             parts.append(self._tried(self.fields[i].key_encoder, i, values[i], ""))
         where = f", row {key_text(tuple(parts))}"
-        for i, field in enumerate(self.fields):
+        for i, column in enumerate(self.fields):
             if values[i] is not None:
-                self._tried(field.encoder, i, values[i], where)
-            elif not field.nullable:
+                self._tried(column.encoder, i, values[i], where)
+            elif not column.nullable:
                 raise UsageValueError(
                     f"{self._place(i)}{where}: None, but the column is NOT NULL"
                 ) from None
@@ -225,9 +225,11 @@ class RowCodec:
                     f"{self.title} row is missing primary key column {names[i]!r} "
                     f"(table {self.table})"
                 ) from None
-        for i in self._required:
-            if names[i] not in row:
-                key = tuple([encode(row[names[i]]) for i, encode in self._key])
+        for i, column in enumerate(self.fields):
+            if column.name not in row and not column.nullable:
+                key = tuple(
+                    self._tried(self.fields[k].key_encoder, k, row[names[k]], "") for k in self._key
+                )
                 raise UsageValueError(
                     f"{self._place(i)}, row {key_text(key)}: missing, but the column is NOT NULL"
                 ) from None

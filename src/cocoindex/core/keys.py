@@ -151,7 +151,9 @@ def normalize_and_encode(key: Any) -> tuple[StableKey, bytes]:
     kind = type(key)
     if kind is str or kind is int:
         return key, encode_key(key)  # as they are stored: what is wrong with an int, encoding finds
-    if kind is tuple and _SCALARS.issuperset(map(type, key)):
+    if kind is tuple and (
+        type(key[0]) in _SCALARS if len(key) == 1 else _SCALARS.issuperset(map(type, key))
+    ):
         return key, _encode_flat(key)
     return normalize_key(key), encode_key(key)
 
@@ -268,11 +270,12 @@ def _encode_tuple(key: tuple[Any, ...]) -> bytes:
 def _encode_flat(key: tuple[Any, ...]) -> bytes:
     """A tuple of scalars, such as the key of a row."""
     try:
-        parts = encode_key(key[0]) if len(key) == 1 else b"".join(map(encode_key, key))
+        if len(key) == 1:
+            return b"3%b\0" % encode_key(key[0])
+        return b"3%b\0" % b"".join(map(encode_key, key))
     except InvalidKeyError:
         normalize_key(key)  # raises the same error, naming the whole key
         raise
-    return b"3%b\0" % parts
 
 
 def _encode_nested(key: Iterable[Any], depth: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -69,3 +69,7 @@ class Declarations(msgspec.Struct, eq=False, gc=False):
         """What was declared below the provider at a target path, by encoded key."""
         found = self._by_provider.get(provider_path)
         return {} if found is None else found.known
+
+
+NO_DECLARATIONS: Final = Declarations()
+"""Of executions that have declared nothing, or are past it. Never added to."""

@@ -53,9 +53,7 @@ def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
     execution, frame = scope.execution, scope.frame
     provider, encoded = state.provider, state.encoded_key
     stretches, limits = execution.declarations.stretches, execution.run.limits
-    if stretches and (stretch := stretches[-1]).provider is provider:
-        pass
-    else:
+    if not stretches or (stretch := stretches[-1]).provider is not provider:
         stretch = _begin_stretch(scope, state)
     if limits.key_bytes is not None and len(encoded) > limits.key_bytes:
         limits.check_key(state.key, encoded)
@@ -82,7 +80,7 @@ def _begin_stretch(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
             f"the provider of {state} comes from an earlier run, or another component has "
             "mounted the same container since: mount it once in each run, and pass it on"
         )
-    return scope.execution.declarations.begin(state.provider)
+    return scope.execution.own_declarations().begin(state.provider)
 
 
 def _scope_for(target_state: TargetState[Any]) -> ComponentContext:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cocoindex.core.keys import StableKey, path_text
 from cocoindex.engine import rows
-from cocoindex.engine.declarations import Declarations
+from cocoindex.engine.declarations import NO_DECLARATIONS, Declarations
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import ExceptionContext, HandlerChain, MountKind
 from cocoindex.engine.frames import Frame, one_blob
@@ -107,7 +107,7 @@ class Execution:
             one_blob(function.logic() if self.collects_deps else None),
         )
         self.scope = ComponentContext(self, self.frame, (), handlers, stats)
-        self.declarations = Declarations()
+        self.declarations = NO_DECLARATIONS
         self.memo = memo
         """The component memo, if it was probed before the execution started."""
         self.memos: FunctionMemos | None = None
@@ -174,6 +174,13 @@ class Execution:
         return [(rows.existence_key(place.parent_id, place.key), place.node.encode())]
 
     # --- made on first use, from whatever thread -----------------------------------------------
+
+    def own_declarations(self) -> Declarations:
+        if self.declarations is NO_DECLARATIONS:
+            with _creating:
+                if self.declarations is NO_DECLARATIONS:
+                    self.declarations = Declarations()
+        return self.declarations
 
     def function_memos(self) -> FunctionMemos:
         if self.memos is None:
@@ -262,7 +269,7 @@ class Execution:
         """Let go of everything at the end, so that nothing waits for the cycle collector."""
         self.release_memo()
         self.args, self.kwargs = (), {}
-        self.declarations = Declarations()
+        self.declarations = NO_DECLARATIONS
         self.memos = self.user_state = self.task = None
         del self.scope
 

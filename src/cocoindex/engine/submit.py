@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cocoindex.engine import rows
-from cocoindex.engine.declarations import Declarations
+from cocoindex.engine.declarations import NO_DECLARATIONS
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.leftovers import Undecided, delete_kept
 from cocoindex.engine.planner import plan
@@ -35,7 +35,7 @@ async def submit(execution: Execution, with_memo: bytes | None) -> None:
     # What a component holds while it waits for disk and sinks counts a thousandfold: no closures.
     submission = await prepare(partial(_plan, execution), where=execution)
     has_containers = execution.declarations.has_containers
-    execution.declarations = Declarations()
+    execution.declarations = NO_DECLARATIONS  # while others wait, what actions need is enough
     run.mark_decided(execution.id, Decided.EXECUTED)
     has_below = execution.has_below
     # Nothing comes between the commit and the memo of a leaf: one batch for both.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cocoindex.core.keys import StableKey, Symbol, decode_path, path_text
 from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import ProviderUnavailable
-from cocoindex.engine.declarations import Declarations
+from cocoindex.engine.declarations import NO_DECLARATIONS
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import ExceptionContext, route
 from cocoindex.engine.faults import FaultPoint, reach
@@ -218,7 +218,7 @@ class Deletion:
         """Delete this component's own target states and records; commit ``also`` with them."""
         run = self._run
         submission = await prepare(
-            lambda: plan(run, self._load(), Declarations(), set(), mode="delete"), where=self
+            lambda: plan(run, self._load(), NO_DECLARATIONS, set(), mode="delete"), where=self
         )
         self._stats.count(self._name, Counter.STARTS)
         self._counted = True

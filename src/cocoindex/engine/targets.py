@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
 
+import msgspec
+
 from cocoindex.core.introspect import display_name
 from cocoindex.core.keys import path_text
 from cocoindex.engine.generics import (
@@ -314,19 +316,14 @@ def plan_child(
     return None if handler is None else ChildTargetDef(handler)
 
 
-class TargetState(Generic1[T1]):
+class TargetState(msgspec.Struct, Generic1[T1], eq=False):
     """A key and a value under a provider, to be declared. Made by ``provider.target_state``."""
 
-    __slots__ = ("child", "encoded_key", "key", "provider", "value")
-
-    def __init__(
-        self, provider: TargetStateProvider[Any, Any, Any], key: Any, encoded: bytes, value: Any
-    ) -> None:
-        self.provider = provider
-        self.key = key
-        self.encoded_key = encoded
-        self.value = value
-        self.child: TargetStateProvider[Any, Any, Any] | None = None
+    provider: TargetStateProvider[Any, Any, Any]
+    key: Any
+    encoded_key: bytes
+    value: Any
+    child: TargetStateProvider[Any, Any, Any] | None = None
 
     @property
     def target_path(self) -> bytes:

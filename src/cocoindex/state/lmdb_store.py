@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from itertools import chain, islice, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lmdb
 
@@ -381,7 +381,8 @@ def _write_rows(txn: Txn, prefix: bytes, rows: dict[bytes, bytes | None]) -> Non
     if max(map(len, keys), default=0) > layout.LONGEST:
         items = [layout.physical_row(prefix, key, rows[key] or b"") for key in keys]
     else:  # one after the other in C: others wait for the interpreter while this runs
-        items = zip(map(prefix.__add__, keys), map(rows.__getitem__, keys), strict=True)
+        values: Iterable[Any] = map(rows.__getitem__, keys)
+        items = zip(map(prefix.__add__, keys), values, strict=True)
     txn.cursor().putmulti(items)
 
 

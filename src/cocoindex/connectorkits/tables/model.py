@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+import msgspec
+
 from cocoindex.connectorkits.rows import RowOptions, key_text
 from cocoindex.connectorkits.statediff import CompositeTrackingRecord, MutualTrackingRecord
 from cocoindex.connectorkits.target import ManagedBy
@@ -121,8 +123,8 @@ class Layout:
         return tuple(by_name[name] for name in self.key)
 
 
-class RowAction(NamedTuple):
-    """Write or delete one row.
+class RowAction(msgspec.Struct, frozen=True, gc=False):
+    """Write or delete one row. Many wait at a time, and none is part of a cycle.
 
     Attributes:
         key: its primary key, as stable key.

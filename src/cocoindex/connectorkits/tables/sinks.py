@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final, Literal, TypeVar
 
 import cocoindex as coco
@@ -243,11 +245,11 @@ class RowSink:
         if client is None:
             return
         by_run: dict[object, tuple[TableRun, list[RowAction]]] = {}
-        for action in actions:
-            by_run.setdefault(action.run.group, (action.run, []))[1].append(action)
-        for run, of_run in by_run.values():
+        for run, of_run in groupby(actions, attrgetter("run")):  # neighbours mostly share it
+            by_run.setdefault(run.group, (run, []))[1].extend(of_run)
+        for run, all_of_run in by_run.values():
             if await _is_usable(self.dialect, client, run):
-                await self._write(client, run, of_run)
+                await self._write(client, run, all_of_run)
 
     async def _write(self, client: Any, run: TableRun, actions: list[RowAction]) -> None:
         dialect = self.dialect

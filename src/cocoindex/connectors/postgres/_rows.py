@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 import asyncpg
@@ -102,7 +103,7 @@ class RowStatements:
         """Insert rows, or update those whose key is there, in the order of their keys: writers
         that share rows do not wait for each other in a circle.
         """
-        rows: list[Any] = [action.fields for action in sorted(actions, key=_key_of)]
+        rows: list[Any] = [action.fields for action in sorted(actions, key=attrgetter("key"))]
         few = len(rows) < STAGED_ROWS and self._texts_only
         if few and sum(map(size_of, rows)) < STAGED_BYTES:
             await self._upsert_arrays(connection, rows)
@@ -242,10 +243,6 @@ class RowStatements:
 
     def _selected(self) -> str:
         return ", ".join(_expression(column) for column in self._layout.columns)
-
-
-def _key_of(action: RowAction) -> tuple[str, ...] | Key:
-    return action.key
 
 
 def _arrays(count: int) -> str:
