@@ -91,6 +91,58 @@ class TestMap:
 
         assert await bench.run(body) == ["0", "1", "2", "3", "4"]
 
+    async def test_only_what_is_new_runs_and_the_order_stays(self, bench, ran):
+        @coco.fn(memo=True)
+        async def double(n: int, plus: int) -> int:
+            ran(str(n))
+            return 2 * n + plus
+
+        await bench.run(lambda: coco.map(double, [1, 3], 0))
+        assert await bench.run(lambda: coco.map(double, [3, 2, 1, 2], plus=0)) == [6, 4, 2, 4]
+        assert ran.take() == ["1", "3", "3", "2", "1"]
+        assert await bench.run(lambda: coco.map(double, [2, 4, 3], plus=0)) == [4, 8, 6]
+        assert ran.take() == ["4"]
+
+    async def test_an_item_that_cannot_be_keyed_fails_in_its_turn(self, bench, ran):
+        class Unkeyable(coco.NotMemoKeyable):
+            pass
+
+        @coco.fn(memo=True)
+        async def check(item: Any) -> None:
+            ran(str(item))
+            if item == 2:
+                raise ValueError(item)
+
+        async def body():
+            with pytest.raises(TypeError, match="Unkeyable"):
+                await coco.map(check, [1, Unkeyable(), 2])
+            with pytest.raises(ValueError, match="2"):
+                await coco.map(check, [2, Unkeyable(), 3])
+
+        await bench.run(body)
+        assert ran.take() == ["1", "2", "2", "3"]
+
+    async def test_calls_end_when_the_map_is_cancelled_while_it_lists(self, bench, ran):
+        async def wait(_: int) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ran("ended")
+
+        async def endless():
+            yield 1
+            await asyncio.Event().wait()
+
+        async def body():
+            mapping = asyncio.create_task(coco.map(wait, endless()))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            mapping.cancel()
+            await asyncio.wait([mapping])
+            return ran.take()
+
+        assert await bench.run(body) == ["ended"]
+
 
 class TestUnlisted:
     """Keys that the source could not list are kept: §E8.1."""
