@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from contextvars import Token
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -53,7 +52,7 @@ async def call_async(function: Function, args: Args, kwargs: Kwargs) -> Any:
         if entry is not None:
             result = _hand_over(entry, scope)
         else:
-            result = await _find_or_run_async(_MemoCall(scope, function, args, kwargs, key, memos))
+            result = await find_or_run_async(MemoCall(scope, function, args, kwargs, key, memos))
     elif _shares_frame(function):
         try:
             result = await function.invoke(args, kwargs)
@@ -76,21 +75,18 @@ class AtHand(NamedTuple):
     value: Any
 
 
-def start_async(
-    function: Function, args: Args, kwargs: Kwargs
-) -> AtHand | Callable[[], Coroutine[Any, Any, Any]]:
-    """The result of a memoized call if it is at hand, else what waits for it.
+def look_up(
+    scope: ComponentContext, function: Function, args: Args, kwargs: Kwargs
+) -> AtHand | MemoCall:
+    """The result of a memoized call if it is at hand, else what can find or make it.
 
     Raises:
         TypeError: an argument can't be keyed.
     """
-    scope = current_or_none()
-    if scope is None:
-        return partial(function.invoke, args, kwargs)
     key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
     entry = memos.at_hand(key, function)
     if entry is None:
-        return partial(_find_or_run_async, _MemoCall(scope, function, args, kwargs, key, memos))
+        return MemoCall(scope, function, args, kwargs, key, memos)
     return AtHand(_hand_over(entry, scope))
 
 
@@ -112,7 +108,7 @@ def call_sync(function: Function, args: Args, kwargs: Kwargs) -> Any:
         if entry is not None:
             result = _hand_over(entry, scope)
         else:
-            result = _find_or_run_sync(_MemoCall(scope, function, args, kwargs, key, memos))
+            result = _find_or_run_sync(MemoCall(scope, function, args, kwargs, key, memos))
     elif _shares_frame(function):
         try:
             result = function.invoke(args, kwargs)
@@ -154,7 +150,7 @@ def _offer_logic(frame: Frame, function: Function) -> None:
 # --- memoized calls whose result is not at hand ------------------------------------------------
 
 
-class _MemoCall:
+class MemoCall:
     """One memoized call, step by step."""
 
     __slots__ = (
@@ -193,9 +189,14 @@ class _MemoCall:
                 "this would never end"
             )
 
+    @property
+    def _needs_no_frame(self) -> bool:
+        """Whether nothing of the user's runs here."""
+        return self.function.runs_apart and not self.key.state_fns
+
     def enter(self) -> None:
         """Make a frame of its own the current one, for state functions and the body."""
-        if self.function.runs_apart and not self.key.state_fns:
+        if self._needs_no_frame:
             return
         if self.frame is None:
             self.frame = self._new_frame()
@@ -267,6 +268,36 @@ class _MemoCall:
             )
         other.waiter().result()
 
+    # Many calls of a batched function at once need no task each: nothing of theirs runs here.
+
+    def run_apart(self) -> asyncio.Future[Any] | None:
+        """Start the body in a batch; None if this call has to wait for anything else.
+
+        Its end is to be followed by :meth:`finish_apart`.
+        """
+        fingerprint, memos = self.key.fingerprint, self.memos
+        if not self._needs_no_frame or memos.candidate(self.key, self.function) is not None:
+            return None
+        if memos.reserve(fingerprint, asyncio.get_running_loop()) is not None:
+            return None
+        try:
+            future: asyncio.Future[Any] = asyncio.ensure_future(
+                self.function.invoke(self.args, self.kwargs)
+            )
+        except BaseException:
+            memos.release(fingerprint)
+            raise
+        return future
+
+    def finish_apart(self, future: asyncio.Future[Any]) -> Any:
+        """What the body has returned, remembered."""
+        try:
+            value = future.result()
+            check_cancellation()
+            return _hand_over(self.store(value, NO_ANSWERS), self.scope)
+        finally:
+            self.memos.release(self.key.fingerprint)
+
 
 def _states(terms: Terms) -> list[bytes]:
     """States of the arguments, then those of context values."""
@@ -285,7 +316,7 @@ def _with_states(terms: Terms, states: list[bytes]) -> Terms:
     )
 
 
-async def _find_or_run_async(call: _MemoCall) -> Any:
+async def find_or_run_async(call: MemoCall) -> Any:
     memos, fingerprint = call.memos, call.key.fingerprint
     loop = asyncio.get_running_loop()
     entry = None
@@ -311,7 +342,7 @@ async def _find_or_run_async(call: _MemoCall) -> Any:
     return _hand_over(entry, call.scope)
 
 
-async def _run_on_thread(call: _MemoCall, loop: asyncio.AbstractEventLoop) -> MemoEntry | None:
+async def _run_on_thread(call: MemoCall, loop: asyncio.AbstractEventLoop) -> MemoEntry | None:
     """Run a synchronous body; None: another call has just done that."""
     body = _ThreadedBody(call, loop)
     try:
@@ -336,7 +367,7 @@ class _ThreadedBody:
     reservation until it ends.
     """
 
-    def __init__(self, call: _MemoCall, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, call: MemoCall, loop: asyncio.AbstractEventLoop) -> None:
         self.other: Reservation | None = None
         self.has_run = False
         self._call = call
@@ -372,7 +403,7 @@ class _ThreadedBody:
             self._call.memos.release(self._call.key.fingerprint)
 
 
-def _find_or_run_sync(call: _MemoCall) -> Any:
+def _find_or_run_sync(call: MemoCall) -> Any:
     memos, fingerprint = call.memos, call.key.fingerprint
     while (other := memos.reserve(fingerprint)) is not None:
         call.wait_for(other)
