@@ -9,8 +9,10 @@ from functools import partial
 from typing import Any
 
 from cocoindex.core.deadline import check_cancellation
-from cocoindex.engine.calls import AtHand, MemoCall, find_or_run_async, look_up
+from cocoindex.engine.calls import find_or_run_async
 from cocoindex.engine.function import Function, function_of
+from cocoindex.engine.function_memos import MemoEntry
+from cocoindex.engine.memo_call import MemoCall, look_up
 from cocoindex.engine.scope import current_or_none
 from cocoindex.errors import UsageTypeError
 
@@ -70,7 +72,7 @@ class _Calls:
             return index + 1
         try:
             found = look_up(self._scope, self._function, args, self._kwargs)
-            if isinstance(found, AtHand):
+            if isinstance(found, MemoEntry):
                 self._results[index] = found.value
             else:
                 self._run_memoized(index, found)
