@@ -91,6 +91,122 @@ class TestMap:
 
         assert await bench.run(body) == ["0", "1", "2", "3", "4"]
 
+    async def test_only_what_is_new_runs_and_the_order_stays(self, bench, ran):
+        @coco.fn(memo=True)
+        async def double(n: int, plus: int) -> int:
+            ran(str(n))
+            return 2 * n + plus
+
+        await bench.run(lambda: coco.map(double, [1, 3], 0))
+        assert await bench.run(lambda: coco.map(double, [3, 2, 1, 2], plus=0)) == [6, 4, 2, 4]
+        assert ran.take() == ["1", "3", "3", "2", "1"]
+        assert await bench.run(lambda: coco.map(double, [2, 4, 3], plus=0)) == [4, 8, 6]
+        assert ran.take() == ["4"]
+
+    async def test_an_item_that_cannot_be_keyed_fails_in_its_turn(self, bench, ran):
+        class Unkeyable(coco.NotMemoKeyable):
+            pass
+
+        @coco.fn(memo=True)
+        async def check(item: Any) -> None:
+            ran(str(item))
+            if item == 2:
+                raise ValueError(item)
+
+        async def body():
+            with pytest.raises(TypeError, match="Unkeyable"):
+                await coco.map(check, [1, Unkeyable(), 2])
+            with pytest.raises(ValueError, match="2"):
+                await coco.map(check, [2, Unkeyable(), 3])
+
+        await bench.run(body)
+        assert ran.take() == ["1", "2", "2", "3"]
+
+    async def test_calls_end_when_the_map_is_cancelled_while_it_lists(self, bench, ran):
+        async def wait(_: int) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ran("ended")
+
+        async def endless():
+            yield 1
+            await asyncio.Event().wait()
+
+        async def body():
+            mapping = asyncio.create_task(coco.map(wait, endless()))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            mapping.cancel()
+            await asyncio.wait([mapping])
+            return ran.take()
+
+        assert await bench.run(body) == ["ended"]
+
+
+class TestMapOfBatchedCalls:
+    """Calls of a memoized and batched function go into its batches without a task each."""
+
+    @pytest.fixture
+    def length(self, ran):
+        @coco.fn.as_async(memo=True, batching=True)
+        async def length(texts: list[str]) -> list[int]:
+            ran(*texts)
+            await asyncio.sleep(0)
+            if "" in texts:
+                raise ValueError("an empty text")
+            return [len(text) for text in texts]
+
+        return length
+
+    async def test_equal_items_run_once_and_are_remembered(self, bench, ran, length):
+        async def body():
+            return await coco.map(length, ["a", "bb", "a", "ccc"])
+
+        assert await bench.run(body) == [1, 2, 1, 3]
+        assert ran.counted() == {"a": 1, "bb": 1, "ccc": 1}
+        bench.reopen()
+        assert await bench.run(body) == [1, 2, 1, 3]
+        assert ran.take() == []
+
+    async def test_a_result_is_there_before_all_items_are_listed(self, bench, ran, length):
+        async def texts():
+            yield "a"
+            yield "b" * await length("a")
+
+        assert await bench.run(lambda: coco.map(length, texts())) == [1, 1]
+        assert ran.take() == ["a", "b"]
+
+    async def test_a_failed_batch_is_not_remembered(self, bench, ran, length):
+        async def body():
+            with pytest.raises(ValueError, match="an empty text"):
+                await coco.map(length, [""])
+            return await coco.map(length, ["a"])
+
+        assert await bench.run(body) == [1]
+        assert ran.take() == ["", "a"]
+
+    async def test_after_a_cancelled_map_the_calls_can_be_made_again(self, bench, ran):
+        may_end = asyncio.Event()
+
+        @coco.fn.as_async(memo=True, batching=True)
+        async def length(texts: list[str]) -> list[int]:
+            ran(*texts)
+            await may_end.wait()
+            return [len(text) for text in texts]
+
+        async def body():
+            mapping = asyncio.create_task(coco.map(length, ["a"]))
+            while not ran.take():
+                await asyncio.sleep(0)
+            mapping.cancel()
+            await asyncio.wait([mapping])
+            may_end.set()
+            return mapping.cancelled(), await length("a")
+
+        assert await bench.run(body) == (True, 1)
+        assert ran.take() == ["a"]
+
 
 class TestUnlisted:
     """Keys that the source could not list are kept: §E8.1."""

@@ -28,7 +28,7 @@ from cocoindex.core.logic import registry
 from cocoindex.core.memo_key import Mode, NotPlainData, canonical_form
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cocoindex.callables.source import Body
 
@@ -128,17 +128,31 @@ class Watch:
     bind anew, are looked at once per run.
     """
 
-    __slots__ = ("_digest", "_epoch", "_fetch", "_forms", "_settled", "_values", "places")
+    __slots__ = (
+        "_digest",
+        "_epoch",
+        "_fetch",
+        "_forms",
+        "_glance",
+        "_settled",
+        "_values",
+        "places",
+    )
 
     def __init__(
         self,
         places: Sequence[_Place],
         fetch: Callable[[], tuple[object, ...]] | None,
         settled: Callable[[], tuple[object, ...]] | None = None,
+        glance: Callable[[], Iterable[object]] | None = None,
     ) -> None:
-        """``fetch`` reads the watched places, ``settled`` the others; None if there are none."""
+        """``fetch`` reads the watched places, ``settled`` the others; None if there are none.
+
+        ``glance``: cheaper than ``fetch``; may raise ``ValueError`` where a place is empty.
+        """
         self.places = tuple(places)
         self._fetch = fetch
+        self._glance = glance or fetch
         self._settled = settled
         self._values: tuple[object, ...] = ()
         self._forms: list[bytes | None] = []
@@ -152,13 +166,16 @@ class Watch:
 
     def read(self) -> bytes:
         """Digest of the data as of now; empty if no data counts."""
-        fetch = self._fetch
-        if self._epoch != registry.epoch or (
-            fetch is not None and not all(map(is_, fetch(), self._values))
-        ):
-            watched = () if fetch is None else fetch()
-            settled = () if self._settled is None else self._settled()
-            self._reread(watched[: len(self.places) - len(settled)] + settled)
+        if self._epoch == registry.epoch:
+            glance = self._glance
+            try:
+                if glance is None or all(map(is_, glance(), self._values)):
+                    return self._digest
+            except ValueError:
+                pass
+        watched = () if self._fetch is None else self._fetch()
+        settled = () if self._settled is None else self._settled()
+        self._reread(watched[: len(self.places) - len(settled)] + settled)
         return self._digest
 
     def parts(self) -> list[tuple[str, bytes]]:
@@ -251,8 +268,9 @@ def captures_of(owner: str, functions: Sequence[FunctionParts]) -> Watch:
             settled.append(partial(getattr, parts.function, attribute))
     return Watch(
         [*cell_places, *default_places],
-        _cells_fetch(cells) if cells else None,
+        (lambda: tuple([_content(cell) for cell in cells])) if cells else None,
         (lambda: tuple([get() for get in settled])) if settled else None,
+        partial(map, _contents, cells) if cells else None,
     )
 
 
@@ -266,16 +284,6 @@ def _counted_cells(parts: FunctionParts) -> list[tuple[str, types.CellType]]:
 
 def _name(pair: tuple[str, object]) -> str:
     return pair[0]
-
-
-def _cells_fetch(cells: list[types.CellType]) -> Callable[[], tuple[object, ...]]:
-    def fetch() -> tuple[object, ...]:
-        try:
-            return tuple(map(_contents, cells))
-        except ValueError:
-            return tuple([_content(cell) for cell in cells])
-
-    return fetch
 
 
 _contents: Final[Callable[[types.CellType], object]] = attrgetter("cell_contents")

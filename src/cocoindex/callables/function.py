@@ -55,6 +55,7 @@ class DecoratedFunction:
         "identity",
         "is_async",
         "is_identity",
+        "logic",
         "logic_tracking",
         "memo",
         "name",
@@ -88,6 +89,9 @@ class DecoratedFunction:
                 self.identity, options.logic_tracking, options.version, options.deps
             )
         # Bound once: they are asked for on every call.
+        self.logic: Callable[[], bytes | None] = (
+            _untracked if self._logic is None else self._logic.logic
+        )
         home = None if self._logic is None else self._logic.home
         self.call_key = CallKeys(raw, self.identity, self.full_name, options.memo_key, home).key
         codec = ResultCodec(raw, self.full_name, batched=options.batching)
@@ -101,9 +105,6 @@ class DecoratedFunction:
         twin.is_async = True
         twin._is_direct = self._is_direct and self.raw_is_async
         return twin
-
-    def logic(self) -> bytes | None:
-        return None if self._logic is None else self._logic.logic()
 
     def logic_parts(self) -> list[tuple[str, bytes]]:
         """What :meth:`logic` is made of, labelled, with 8-byte digests; empty if not tracked."""
@@ -237,6 +238,10 @@ class DecoratedFunction:
     async def _await_here(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         result = self._invoke_here(args, kwargs)
         return await result
+
+
+def _untracked() -> None:
+    """The logic of a function whose code doesn't count."""
 
 
 _ITEM: Final = "\0item"  # no keyword: under which name the batched argument was passed

@@ -7,35 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
-from contextvars import Token
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.deadline import check_cancellation
 from cocoindex.engine.dependencies import (
     NO_ANSWERS,
-    StateAnswers,
-    StateCheck,
-    argument_checks,
     ask,
     ask_now,
-    context_checks,
-    first_checks,
 )
-from cocoindex.engine.frames import Frame, one_blob
+from cocoindex.engine.frames import Frame
 from cocoindex.engine.function_memos import MemoEntry
-from cocoindex.engine.loops import running_loop
+from cocoindex.engine.memo_call import MemoCall, look_up, shares_frame
 from cocoindex.engine.scope import ComponentContext, current_or_none, enter, leave
 from cocoindex.engine.workers import on_worker
-from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
-    from cocoindex.engine.function import CallKey, Function
-    from cocoindex.engine.function_memos import FunctionMemos, Reservation
-    from cocoindex.engine.rows import FunctionMemoRow, Terms
+    from cocoindex.engine.function import Function
+    from cocoindex.engine.function_memos import Reservation
 
 Args = tuple[Any, ...]
 Kwargs = Mapping[str, Any]
@@ -48,13 +37,9 @@ async def call_async(function: Function, args: Args, kwargs: Kwargs) -> Any:
     if scope is None:
         result = await function.invoke(args, kwargs)
     elif function.memo:
-        key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
-        entry = memos.at_hand(key, function)
-        if entry is not None:
-            result = _hand_over(entry, scope)
-        else:
-            result = await _find_or_run_async(_MemoCall(scope, function, args, kwargs, key, memos))
-    elif _shares_frame(function):
+        found = look_up(scope, function, args, kwargs)
+        result = found.value if isinstance(found, MemoEntry) else await find_or_run_async(found)
+    elif shares_frame(function):
         try:
             result = await function.invoke(args, kwargs)
         finally:
@@ -70,36 +55,6 @@ async def call_async(function: Function, args: Args, kwargs: Kwargs) -> Any:
     return result
 
 
-class AtHand(NamedTuple):
-    """The result of a call that need not run."""
-
-    value: Any
-
-
-def start_async(
-    function: Function, args: Args, kwargs: Kwargs
-) -> AtHand | Callable[[], Coroutine[Any, Any, Any]]:
-    """The result of a memoized call if it is at hand, else what waits for it.
-
-    Raises:
-        TypeError: an argument can't be keyed.
-    """
-    scope = current_or_none()
-    if scope is None:
-        return partial(function.invoke, args, kwargs)
-    key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
-    entry = memos.at_hand(key, function)
-    if entry is None:
-        return partial(_find_or_run_async, _MemoCall(scope, function, args, kwargs, key, memos))
-    return AtHand(_hand_over(entry, scope))
-
-
-def _hand_over(entry: MemoEntry, scope: ComponentContext) -> Any:
-    """The result of a memoized call, for a caller who now depends on what it depends on."""
-    scope.frame.receive_call(entry.terms.deps, entry.row.fingerprint)
-    return entry.value
-
-
 def call_sync(function: Function, args: Args, kwargs: Kwargs) -> Any:
     """Call a sync decorated function, inside a component or not."""
     check_cancellation()
@@ -107,13 +62,9 @@ def call_sync(function: Function, args: Args, kwargs: Kwargs) -> Any:
     if scope is None:
         result = function.invoke(args, kwargs)
     elif function.memo:
-        key, memos = function.call_key(args, kwargs), scope.execution.function_memos()
-        entry = memos.at_hand(key, function)
-        if entry is not None:
-            result = _hand_over(entry, scope)
-        else:
-            result = _find_or_run_sync(_MemoCall(scope, function, args, kwargs, key, memos))
-    elif _shares_frame(function):
+        found = look_up(scope, function, args, kwargs)
+        result = found.value if isinstance(found, MemoEntry) else _find_or_run_sync(found)
+    elif shares_frame(function):
         try:
             result = function.invoke(args, kwargs)
         finally:
@@ -130,11 +81,6 @@ def call_sync(function: Function, args: Args, kwargs: Kwargs) -> Any:
 
 
 # --- calls that are not memoized -------------------------------------------------------------
-
-
-def _shares_frame(function: Function) -> bool:
-    """Whether everything the callee depends on counts for its caller."""
-    return function.logic_tracking in ("full", "deep")
 
 
 def _own_frame(scope: ComponentContext, function: Function) -> ComponentContext:
@@ -154,138 +100,7 @@ def _offer_logic(frame: Frame, function: Function) -> None:
 # --- memoized calls whose result is not at hand ------------------------------------------------
 
 
-class _MemoCall:
-    """One memoized call, step by step."""
-
-    __slots__ = (
-        "_token",
-        "answers",
-        "args",
-        "frame",
-        "function",
-        "key",
-        "kwargs",
-        "memos",
-        "scope",
-    )
-
-    def __init__(
-        self,
-        scope: ComponentContext,
-        function: Function,
-        args: Args,
-        kwargs: Kwargs,
-        key: CallKey,
-        memos: FunctionMemos,
-    ) -> None:
-        self.scope = scope
-        self.function = function
-        self.args = args
-        self.kwargs = kwargs
-        self.key = key
-        self.memos = memos
-        self.answers: StateAnswers | None = None
-        self.frame: Frame | None = None
-        self._token: Token[ComponentContext | None] | None = None
-        if key.fingerprint in scope.frame.calls_in_progress():
-            raise UsageError(
-                f"memoized {function.name}() calls itself with the same arguments: "
-                "this would never end"
-            )
-
-    def enter(self) -> None:
-        """Make a frame of its own the current one, for state functions and the body."""
-        if self.function.runs_apart and not self.key.state_fns:
-            return
-        if self.frame is None:
-            self.frame = self._new_frame()
-        self.frame.has_ended = False
-        self._token = enter(self.scope.with_frame(self.frame))
-
-    def _new_frame(self) -> Frame:
-        return Frame(
-            self.scope.frame,
-            _shares_frame(self.function),
-            one_blob(self.function.logic()),
-            in_memo_call=True,
-            call_fingerprint=self.key.fingerprint,
-        )
-
-    def leave(self) -> None:
-        if self._token is not None:
-            leave(self._token)
-            self._token = None
-        if self.frame is not None:
-            self.frame.has_ended = True
-
-    def checks(self, terms: Terms) -> list[StateCheck]:
-        run = self.scope.execution.run
-        return [
-            *argument_checks(self.key.state_fns, terms.states),
-            *context_checks(run, terms.context_states),
-        ]
-
-    def accept(self, row: FunctionMemoRow, terms: Terms, answers: StateAnswers) -> MemoEntry | None:
-        """Reuse ``row`` if every state function says so; remember changed states."""
-        count = len(self.key.state_fns)
-        if not answers.all_valid or len(terms.states) != count:
-            self.answers = StateAnswers(answers.outcomes[:count], answers.serialized[:count])
-            return None
-        entry = self.memos.hit(row, terms, self.function)
-        if entry is not None and _states(terms) != answers.serialized:
-            entry.renew(_with_states(terms, answers.serialized))
-        return entry
-
-    def checks_after_run(self) -> list[StateCheck]:
-        """State functions to call after the body: all on a first run, else those that ask."""
-        if not self.key.state_fns:
-            return []
-        if self.answers is None or len(self.answers.outcomes) != len(self.key.state_fns):
-            return first_checks(self.key.state_fns)
-        pairs = zip(self.key.state_fns, self.answers.outcomes, strict=True)
-        return first_checks([fn for fn, outcome in pairs if outcome.recollect_after_run])
-
-    def store(self, value: Any, after: StateAnswers) -> MemoEntry:
-        states = after.serialized
-        if self.answers is not None and len(self.answers.outcomes) == len(self.key.state_fns):
-            fresh = iter(after.serialized)
-            states = [
-                next(fresh) if outcome.recollect_after_run else state
-                for outcome, state in zip(
-                    self.answers.outcomes, self.answers.serialized, strict=True
-                )
-            ]
-        frame = self.frame or self._new_frame()
-        return self.memos.store(self.key, self.function, frame, value, states)
-
-    def wait_for(self, other: Reservation) -> None:
-        """Block until an equal call has ended."""
-        if other.loop is not None and other.loop is running_loop():
-            raise UsageError(
-                f"{self.function.name}() is called on the event loop while an equal call is "
-                "awaited there, which could not go on: await this one too (as_async)"
-            )
-        other.waiter().result()
-
-
-def _states(terms: Terms) -> list[bytes]:
-    """States of the arguments, then those of context values."""
-    return [*terms.states, *(state for _, states in terms.context_states for state in states)]
-
-
-def _with_states(terms: Terms, states: list[bytes]) -> Terms:
-    count = len(terms.states)
-    rest = iter(states[count:])
-    context_states = [
-        (fingerprint, [next(rest, state) for state in known])
-        for fingerprint, known in terms.context_states
-    ]
-    return msgspec.structs.replace(
-        terms, states=tuple(states[:count]), context_states=context_states
-    )
-
-
-async def _find_or_run_async(call: _MemoCall) -> Any:
+async def find_or_run_async(call: MemoCall) -> Any:
     memos, fingerprint = call.memos, call.key.fingerprint
     loop = asyncio.get_running_loop()
     entry = None
@@ -308,10 +123,10 @@ async def _find_or_run_async(call: _MemoCall) -> Any:
             memos.release(fingerprint)
         if entry is None:
             entry = await _run_on_thread(call, loop)
-    return _hand_over(entry, call.scope)
+    return call.hand_over(entry)
 
 
-async def _run_on_thread(call: _MemoCall, loop: asyncio.AbstractEventLoop) -> MemoEntry | None:
+async def _run_on_thread(call: MemoCall, loop: asyncio.AbstractEventLoop) -> MemoEntry | None:
     """Run a synchronous body; None: another call has just done that."""
     body = _ThreadedBody(call, loop)
     try:
@@ -336,7 +151,7 @@ class _ThreadedBody:
     reservation until it ends.
     """
 
-    def __init__(self, call: _MemoCall, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, call: MemoCall, loop: asyncio.AbstractEventLoop) -> None:
         self.other: Reservation | None = None
         self.has_run = False
         self._call = call
@@ -372,7 +187,7 @@ class _ThreadedBody:
             self._call.memos.release(self._call.key.fingerprint)
 
 
-def _find_or_run_sync(call: _MemoCall) -> Any:
+def _find_or_run_sync(call: MemoCall) -> Any:
     memos, fingerprint = call.memos, call.key.fingerprint
     while (other := memos.reserve(fingerprint)) is not None:
         call.wait_for(other)
@@ -389,4 +204,4 @@ def _find_or_run_sync(call: _MemoCall) -> Any:
     finally:
         call.leave()
         memos.release(fingerprint)
-    return _hand_over(entry, call.scope)
+    return call.hand_over(entry)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
 from cocoindex.core.deadline import check_cancellation
-from cocoindex.engine.calls import AtHand, start_async
+from cocoindex.engine.calls import find_or_run_async
 from cocoindex.engine.function import Function, function_of
+from cocoindex.engine.function_memos import MemoEntry
+from cocoindex.engine.memo_call import MemoCall, look_up
 from cocoindex.engine.scope import current_or_none
 from cocoindex.errors import UsageTypeError
 
 _TURN = 256
-"""Calls whose results are at hand, between two looks at what else the event loop has to do."""
+"""Calls that are started between two looks at what else the event loop has to do."""
 
 
 async def map(fn: Any, items: Any, *args: Any, **kwargs: Any) -> list[Any]:
@@ -45,55 +48,75 @@ async def map(fn: Any, items: Any, *args: Any, **kwargs: Any) -> list[Any]:
 
 
 class _Calls:
-    """Calls in input order: results that were at hand, tasks for the others."""
+    """Calls in input order: results that were at hand, futures of the others."""
 
     def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._fn = fn
-        self._function = _memoized(fn)
+        self._scope = current_or_none()
+        self._function = None if self._scope is None else _memoized(fn)
         self._args = args
         self._kwargs = kwargs
+        self._context = contextvars.copy_context()
         self._results: list[Any] = []
         self._failures: dict[int, BaseException] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        """Those that have not ended."""
+        self._running: dict[int, asyncio.Future[Any]] = {}
 
     def start(self, item: Any) -> int:
         """Start one more; how many there are."""
         check_cancellation()
-        args = (item, *self._args)
-        if self._function is None:
-            self._run(partial(self._fn, *args, **self._kwargs))
-            return len(self._results)
-        try:
-            found = start_async(self._function, args, self._kwargs)
-        except Exception as error:  # noqa: BLE001 - of this call, as if it had run
-            found = partial(_raise, error)
-        if isinstance(found, AtHand):
-            self._results.append(found.value)
-        else:
-            self._run(found)
-        return len(self._results)
-
-    def _run(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         index = len(self._results)
-        self._tasks[index] = asyncio.create_task(self._one(index, call))
         self._results.append(None)
+        args = (item, *self._args)
+        if self._scope is None or self._function is None:
+            self._run(index, partial(self._fn, *args, **self._kwargs))
+            return index + 1
+        try:
+            found = look_up(self._scope, self._function, args, self._kwargs)
+            if isinstance(found, MemoEntry):
+                self._results[index] = found.value
+            else:
+                self._run_memoized(index, found)
+        except Exception as error:  # noqa: BLE001 - of this call, as if it had run
+            self._failures[index] = error
+        return index + 1
+
+    def _run_memoized(self, index: int, call: MemoCall) -> None:
+        future = call.run_apart()
+        if future is None:
+            self._run(index, partial(find_or_run_async, call))
+        else:
+            self._running[index] = future
+            future.add_done_callback(partial(self._finish, index, call), context=self._context)
+
+    def _run(self, index: int, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self._running[index] = asyncio.create_task(self._one(index, call))
 
     async def _one(self, index: int, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         try:
             check_cancellation()
             self._results[index] = await call()
             check_cancellation()
-        except (KeyboardInterrupt, SystemExit) as error:  # must not reach the event loop
-            scope = current_or_none()
-            if scope is None:
-                raise
-            scope.execution.run.cancel(error)
-            self._failures[index] = asyncio.CancelledError()
         except BaseException as error:  # noqa: BLE001 - raised when all calls have ended
-            self._failures[index] = error
+            self._fail(index, error)
         finally:
-            self._tasks.pop(index, None)
+            self._running.pop(index, None)
+
+    def _finish(self, index: int, call: MemoCall, future: asyncio.Future[Any]) -> None:
+        try:
+            self._results[index] = call.finish_apart(future)
+            check_cancellation()
+        except BaseException as error:  # noqa: BLE001 - raised when all calls have ended
+            self._fail(index, error)
+        finally:
+            self._running.pop(index, None)
+
+    def _fail(self, index: int, error: BaseException) -> None:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):  # must not reach the event loop
+            if self._scope is None:
+                raise error
+            self._scope.execution.run.cancel(error)
+            error = asyncio.CancelledError()
+        self._failures[index] = error
 
     async def results(self, failure: BaseException | None) -> list[Any]:
         """Wait for all calls; raise ``failure`` or the first one of theirs."""
@@ -110,28 +133,24 @@ class _Calls:
         return self._results
 
     async def cancel(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
+        for future in list(self._running.values()):
+            future.cancel()
         await self._ended()
 
     async def _ended(self) -> None:
-        for index in list(self._tasks):
+        for index in list(self._running):
             # Calls that are made together end together: after the first most need no waiting.
-            task = self._tasks.get(index)
-            if task is None:
+            future = self._running.get(index)
+            if future is None:
                 continue
-            await asyncio.wait((task,))
-            if self._tasks.pop(index, None) is not None:
+            await asyncio.wait((future,))
+            if self._running.pop(index, None) is not None:
                 self._failures[index] = asyncio.CancelledError()  # before it began
 
 
 def _memoized(fn: Any) -> Function | None:
     function = function_of(fn) if callable(fn) else None
     return function if function is not None and function.memo and function.is_async else None
-
-
-async def _raise(error: BaseException) -> None:
-    raise error
 
 
 def iterable(items: Any) -> Iterable[Any]:

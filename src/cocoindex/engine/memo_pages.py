@@ -55,7 +55,8 @@ class MemoPages:
         """Reads all of them; none, if there is no ``section`` to read from."""
         self._prefix = rows.function_memo_prefix(component_id)
         self._pages: dict[bytes, list[FunctionMemoRow]] = {}
-        self._misfiled: list[bytes] = []
+        self._misfiled: set[bytes] = set()
+        """Keys of pages that are damaged, or have a key of another page."""
         for key, raw in () if section is None else section.scan(self._prefix):
             self._read(key, raw)
         self.memos = {row.fingerprint: row for page in self._pages.values() for row in page}
@@ -63,13 +64,14 @@ class MemoPages:
     def _read(self, key: bytes, raw: bytes) -> None:
         try:
             page = rows.decode_function_memos(raw)
-            self._pages[self._prefix + page[0].fingerprint] = page
-        except (ValueError, IndexError) as error:
+        except ValueError as error:
+            page = []
             _logger.warning(
                 "stored memos of component %d are unreadable: %s", rows.unpack_id(key[:9]), error
             )
-        if key not in self._pages:
-            self._misfiled.append(key)
+        self._pages[key] = page
+        if not page or key != self._prefix + page[0].fingerprint:
+            self._misfiled.add(key)
 
     def changes(self, new: dict[bytes, FunctionMemoRow], alive: AbstractSet[bytes]) -> Batch:
         """What to write so that the ``new`` memos and stored ones in ``alive`` are all there are.
@@ -79,11 +81,11 @@ class MemoPages:
         """
         if not new and not self._misfiled and self.memos.keys() <= alive:
             return []
-        batch: dict[bytes, bytes | None] = dict.fromkeys(self._misfiled)
+        batch: dict[bytes, bytes | None] = {}
         moving = list(new.values())
         for key, page in self._pages.items():
             kept = [row for row in page if row.fingerprint in alive and row.fingerprint not in new]
-            if len(kept) < len(page):
+            if len(kept) < len(page) or key in self._misfiled:
                 batch[key] = None
                 moving += kept
         batch.update(file_page(self._prefix, page) for page in _pages_of(moving))

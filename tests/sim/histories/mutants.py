@@ -14,13 +14,13 @@ from cocoindex.core.keys import encode_path
 from cocoindex.engine import (
     absent_providers,
     app_state,
-    calls,
     component_memo,
     dependencies,
     frames,
     function_memos,
     leftovers,
     lifecycle,
+    memo_call,
     operations,
     planner,
     protocol,
@@ -203,14 +203,14 @@ def memo_despite_failure():
 
 @mutant("a hit does not hand its dependencies to the caller")
 def hit_drops_dependencies():
-    def finish(self, entry):
+    def hand_over(entry, scope):
         if entry.is_new:
-            self.scope.frame.receive_call(entry.row.deps, self.key.fingerprint)
+            scope.frame.receive_call(entry.terms.deps, entry.row.fingerprint)
         else:
-            self.scope.frame.refs[self.key.fingerprint] = None
+            scope.frame.refs[entry.row.fingerprint] = None
         return entry.value
 
-    return [patch.object(calls._MemoCall, "finish", finish)]
+    return [patch.object(memo_call, "hand_over", hand_over)]
 
 
 @mutant("a parent does not depend on the code of its children")
