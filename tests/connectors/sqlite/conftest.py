@@ -24,6 +24,8 @@ class Database:
         self.folder = folder
         self.file = folder / "db.sqlite"
         self.options = options
+        self.foreign_keys = False
+        """Whether connections enforce them."""
 
     async def update(self, main: Callable[[], Awaitable[Any]], **options: Any) -> None:
         environment = coco.Environment(coco.Settings(db_path=self.folder / "state"))
@@ -39,6 +41,8 @@ class Database:
         with sqlite.managed_connection(
             self.file, synchronous="off", **{**self.options, **options}
         ) as connection:
+            if self.foreign_keys:
+                connection._connection.execute("PRAGMA foreign_keys=ON")
             yield connection
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -187,6 +187,68 @@ async def test_a_unique_value_moves_to_another_row_across_chunks(database, monke
     assert database.query("SELECT * FROM t ORDER BY id") == [(0, "y"), (2, "x")]
 
 
+@pytest.mark.parametrize("chunk", [10_000, 1])
+async def test_rows_swap_unique_values(database, monkeypatch, chunk):
+    monkeypatch.setattr(SqliteDialect, "max_rows", chunk)
+    program = Program(database, [R(1, "x"), R(2, "y"), R(3, "z")])
+    program.more = lambda target: target.declare_index(columns=["a"], unique=True)
+    await database.update(program)
+    program.rows = [R(1, "y"), R(2, "x"), R(3, "z")]
+    await database.update(program)
+    assert database.query("SELECT * FROM t ORDER BY id") == [(1, "y"), (2, "x"), (3, "z")]
+
+
+@pytest.mark.parametrize("harm", ["reference", "column"])
+async def test_rows_are_not_written_anew_where_that_would_harm(database, harm):
+    program = Program(database, [R(1, "x"), R(2, "y")])
+    program.more = lambda target: target.declare_index(columns=["a"], unique=True)
+    await database.update(program)
+    if harm == "column":
+        database.run("ALTER TABLE t ADD COLUMN theirs TEXT DEFAULT 'made'")
+    else:
+        database.run("CREATE TABLE log (n REFERENCES t (id) ON DELETE CASCADE)")
+        database.run("INSERT INTO log VALUES (1)")
+        database.foreign_keys = True
+    program.rows = [R(1, "y"), R(2, "x")]
+    with pytest.raises(TargetError, match=r"UNIQUE constraint failed: t\.a"):
+        await database.update(program)
+    assert database.query("SELECT id, a FROM t ORDER BY id") == [(1, "x"), (2, "y")]
+
+
+async def test_a_column_of_others_has_no_foreign_values_once_it_is_declared(database):
+    database.run("CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY, a TEXT, b TEXT DEFAULT 'made')")
+    options = {"managed_by": "user"}
+    await database.update(Program(database, [R(1, "x"), R(2, "y")], **options))
+    await database.update(Program(database, [B(1, "x", None), B(2, "y", "new")], B, **options))
+    assert database.query("SELECT * FROM t") == [(1, "x", None), (2, "y", "new")]
+
+
+@pytest.mark.parametrize("columns", ["", ", b TEXT DEFAULT 'made'"])
+async def test_a_column_that_others_added_is_not_taken_for_a_new_one(database, columns):
+    """Neither in our table, where they add it, nor in theirs."""
+    if columns:
+        database.run(f"CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY, a TEXT{columns})")
+    await database.update(Program(database, [R(1, "x")]))
+    if not columns:
+        database.run("ALTER TABLE t ADD COLUMN b TEXT DEFAULT 'made'")
+    program = Program(database, [B(1, "x", None)], B)
+    with pytest.raises(TargetError, match=r"has a column b with values.*full_reprocess=True"):
+        await database.update(program)
+    await database.update(program, full_reprocess=True)
+    assert database.query("SELECT * FROM t") == [(1, "x", None)]
+
+
+@pytest.mark.parametrize("n", [int, int | None])
+async def test_a_table_taken_over_from_its_user_gets_the_columns_it_lacks(database, n):
+    database.run("CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY, a TEXT)")
+    await database.update(Program(database, [R(1, "x")], managed_by="user"))
+    cls = make_dataclass("R", [("id", int), ("a", str | None), ("n", n)])
+    program = Program(database, [cls(1, "x", 5)], cls)
+    await database.update(program)
+    await database.update(program)
+    assert database.query("SELECT * FROM t") == [(1, "x", 5)]
+
+
 @pytest.mark.parametrize("searched", [(), ("b",)])
 async def test_a_searched_column_can_be_dropped(database, searched):
     program = Program(database, [B(1, "x", "y")], B)

@@ -184,9 +184,11 @@ class TableRecord(MutualTrackingRecord[CompositeTrackingRecord[Main, str, Part]]
         marker: how it is marked as ours.
         owned: whether it is known to be ours, so that it can be dropped with all its rows.
         on_undeclare: what becomes of rows in a table that stays.
-        pending: columns that shall become NOT NULL once all rows have a value.
+        pending: columns that the next update shall make NOT NULL.
+        loose: columns that it may have left nullable, because rows had no value in them yet;
+            looked at again whenever rows are written.
+        left: parts that are no longer declared, and stay unless the table is ours.
         options: of the connector, needed to drop the table.
-        left: columns that are no longer declared, and stay unless the table is ours.
     """
 
     marker: str = ""
@@ -194,6 +196,7 @@ class TableRecord(MutualTrackingRecord[CompositeTrackingRecord[Main, str, Part]]
     on_undeclare: OnUndeclare = "delete_rows"
     pending: tuple[str, ...] = ()
     options: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
+    loose: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
 
 

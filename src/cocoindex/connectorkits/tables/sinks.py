@@ -14,7 +14,7 @@ from cocoindex.connectorkits.batching import chunks
 from cocoindex.connectorkits.retry import retrying
 from cocoindex.connectorkits.rows import key_text
 from cocoindex.connectorkits.tables.actions import AttachmentAction, TableAction, TableRun
-from cocoindex.connectorkits.tables.changes import Left, bring_up, leave, verify
+from cocoindex.connectorkits.tables.changes import Left, bring_up, leave, settle, verify
 from cocoindex.connectorkits.tables.dialect import Dialect
 from cocoindex.connectorkits.tables.model import RowAction, Table
 from cocoindex.errors import CocoIndexError, MissingKeyError, TargetError, UsageTypeError
@@ -214,6 +214,18 @@ class RowSink:
         for run, of_run in by_run.values():
             if await _is_usable(self.dialect, client, run):
                 await self._write(client, run, of_run)
+                if run.loose:
+                    await self._settle(client, run)
+
+    async def _settle(self, client: Any, run: TableRun) -> None:
+        """These rows may have been the last that had no value in a column."""
+
+        async def attempt(stage: _Stage) -> bool:
+            async with stage.transaction(ddl=True) as tx:
+                return await settle(self.dialect, tx, run)
+
+        if await _attempts(self.dialect, client, self.table, "making columns NOT NULL", attempt):
+            run.loose = ()
 
     async def _write(self, client: Any, run: TableRun, actions: list[RowAction]) -> None:
         dialect = self.dialect
@@ -224,20 +236,20 @@ class RowSink:
             size_of=lambda action: dialect.size_of(action.fields),
         )
         for part in parts:
-            await self._write_chunk(client, run, part)
+            try:
+                await self._write_chunk(client, run, part)
+            except TargetError as error:
+                if not await self._rewrite(client, run, [part, *parts], error):
+                    raise await self._naming_the_row(client, run, part, error) from None
+                return
 
     async def _write_chunk(self, client: Any, run: TableRun, part: list[RowAction]) -> None:
         dialect = self.dialect
         doing = _counted(part)
         started = time.perf_counter()
-        try:
-            await _attempts(
-                dialect, client, self.table, doing, lambda stage: self._apply(stage, run, part)
-            )
-        except TargetError as error:
-            if error.orig is None or not dialect.blames_row(error.orig):
-                raise
-            raise await self._naming_the_row(client, run, part, error) from None
+        await _attempts(
+            dialect, client, self.table, doing, lambda stage: self._apply(stage, run, part)
+        )
         _log.debug(
             "%s table %s: %s took %.3f s",
             dialect.name,
@@ -245,6 +257,50 @@ class RowSink:
             doing,
             time.perf_counter() - started,
         )
+
+    async def _rewrite(
+        self, client: Any, run: TableRun, parts: list[list[RowAction]], error: TargetError
+    ) -> bool:
+        """Delete rows that may have swapped unique values, and insert them again, at once.
+
+        If that does not help, they are remembered: rows that come later in this run may be what
+        they have swapped with. Their component has failed by then, but its rows are right.
+        """
+        if error.orig is None or not self.dialect.is_taken(error.orig):
+            return False
+        upserts = {a.key: a for part in parts for a in part if a.fields is not None}
+        earlier = [action for key, action in run.refused.items() if key not in upserts]
+        rewritten = await self._rewritten(client, run, parts) or (
+            bool(earlier) and await self._rewritten(client, run, [earlier, *parts])
+        )
+        if rewritten:
+            run.refused.clear()
+        else:
+            run.refused.update(upserts)
+        return rewritten
+
+    async def _rewritten(
+        self, client: Any, run: TableRun, parts: Sequence[Sequence[RowAction]]
+    ) -> bool:
+        dialect = self.dialect
+
+        async def attempt(stage: _Stage) -> bool:
+            async with stage.transaction() as tx:
+                if not await dialect.may_rewrite(tx, run.layout):
+                    return False
+                for part in parts:
+                    await dialect.write(tx, run.layout, [], [action.key for action in part])
+                for part in parts:
+                    upserts = [action for action in part if action.fields is not None]
+                    await dialect.write(tx, run.layout, upserts, [])
+            return True
+
+        try:
+            return await _attempts(dialect, client, self.table, "writing rows anew", attempt)
+        except TargetError as error:
+            if error.orig is not None and dialect.is_taken(error.orig):
+                return False
+            raise
 
     async def _apply(
         self, stage: _Stage, run: TableRun, part: Sequence[RowAction], *, undo: bool = False
@@ -260,11 +316,12 @@ class RowSink:
         self, client: Any, run: TableRun, part: list[RowAction], error: TargetError
     ) -> TargetError:
         """The same error, with the key of the first row that is at fault by itself."""
+        if error.orig is None or not self.dialect.blames_row(error.orig):
+            return error
         found = await self._first_refused(client, run, part)
         if found is None:
             return error
         what = f"{self.dialect.name} table {self.table}: {_counted(part)}"
-        assert error.orig is not None
         return TargetError(
             f"{what}: row {key_text(found.key)}: {self.dialect.describe(error.orig)}", error.orig
         )

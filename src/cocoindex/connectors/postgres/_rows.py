@@ -140,7 +140,8 @@ class RowStatements:
         definitions = ", ".join(f"c{i} {wire.stage}" for i, wire in enumerate(self._wires))
         await connection.execute(f"CREATE TEMP TABLE {_STAGE.name} ({definitions}) ON COMMIT DROP")
         await self._copy(connection, _STAGE, rows)
-        await connection.execute(self._insert(self._from_stage()))
+        insert = self._insert(self._from_stage())
+        await connection.execute(f"{insert}; DROP TABLE {qualified(_STAGE)}")  # others may follow
 
     async def _copy(
         self, connection: Any, table: Table, rows: Sequence[Fields], **options: Any

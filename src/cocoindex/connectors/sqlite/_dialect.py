@@ -61,6 +61,10 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
         """Constraints, types in strict tables, and values that are too big."""
         return error_code(error) in ROW_CODES
 
+    def is_taken(self, error: BaseException) -> bool:
+        """Also of another index than the key's; pysqlite3 tells by the text alone."""
+        return error_code(error) in ROW_CODES and "UNIQUE constraint failed" in str(error)
+
     def describe(self, error: BaseException) -> str:
         """SQLite's messages name constraints, tables and columns, and quote no values."""
         return f"{error} ({type(error).__name__})"
@@ -134,6 +138,10 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
         """One rebuild for all changes of columns that SQLite can't do in place."""
         await tx.call(_ddl.apply, existing, operations)
 
+    async def holds_values(self, tx: Tx, table: tables.Table, column: str) -> bool:
+        """One look at the column."""
+        return await tx.call(_catalog.holds_values, table.name, column)
+
     # --- rows ------------------------------------------------------------------------------
 
     async def write(
@@ -145,6 +153,10 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
     ) -> None:
         """Prepared statements, run over all rows on the thread."""
         await tx.call(_write, layout, upserts, deletes)
+
+    async def may_rewrite(self, tx: Tx, layout: tables.Layout) -> bool:
+        """No foreign key in force that leads here, no columns of others."""
+        return await tx.call(_catalog.is_alone, layout.table.name, layout.names)
 
     async def read(
         self,
