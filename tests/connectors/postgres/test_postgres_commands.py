@@ -133,3 +133,30 @@ async def test_a_column_under_a_command_s_view_changes_with_cascade(world, chang
     program = world.table(rows, after, attach=attach("SELECT id FROM docs"), cascade=True)
     await world.update(program)
     assert await world.fetch("SELECT * FROM v") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (r"'C:\'", "C:\\"),
+        (r"E'it\'s; \\'", r"it's; " + "\\"),
+        ("'it''s;'", "it's;"),
+        ("$x$;'$x$", ";'"),
+        (r"U&'\0061;'", "a;"),
+    ],
+)
+async def test_a_semicolon_in_a_text_ends_no_command(world, text, found):
+    """In plain texts a backslash is one, as the standard has it."""
+
+    def attach(target):
+        target.declare_sql_command_attachment(
+            name="log",
+            setup_sql=f"CREATE TABLE log (a text); INSERT INTO log VALUES ({text}); "
+            "CREATE INDEX CONCURRENTLY by_a ON log (a)",
+            teardown_sql="DROP TABLE log",
+            autocommit=True,
+        )
+
+    await world.update(world.table(DOCS, Doc, attach=attach))
+    assert await world.fetch("SELECT a FROM log") == [(found,)]
+    assert await world.value("SELECT to_regclass('by_a')::text") == "by_a"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import make_dataclass
+from decimal import Decimal
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 
 from cocoindex.connectors import sqlite
@@ -155,6 +157,20 @@ async def test_a_table_with_the_name_of_a_full_text_table_is_neither_taken_nor_d
 B = make_dataclass("B", [("id", int), ("a", str | None), ("b", str | None)])
 
 
+@pytest.mark.parametrize("lost_store", [False, True])
+async def test_an_index_of_another_definition_is_made_anew(database, lost_store):
+    program = Program(database, [R(1, "x")])
+    program.more = by_a
+    await database.update(program)
+    if lost_store:
+        shutil.rmtree(database.folder / "state")
+    program.more = lambda target: target.declare_index(name="by_a", columns=["a"], unique=True)
+    await database.update(program)
+    assert database.query("SELECT sql FROM sqlite_schema WHERE name = 'by_a'") == [
+        ('CREATE UNIQUE INDEX "by_a" ON "t" ("a")',)
+    ]
+
+
 async def test_a_full_text_table_goes_with_its_table(database):
     program = Program(database, [B(1, "x", "y")], B)
     program.more = search("a")
@@ -284,3 +300,43 @@ async def test_keys_that_could_be_one_row_are_refused(database, kind):
     cls = make_dataclass("R", [("id", Annotated[str, sqlite.SqliteType(kind)]), ("a", str)])
     with pytest.raises(ValueError, match=r"column 'id' .* primary key"):
         await database.update(Program(database, [cls("a", "x"), cls("A", "y")], cls))
+
+
+def of_type(kind, encoder=None):
+    return make_dataclass(
+        "R", [("id", int), ("a", Annotated[Any, sqlite.SqliteType(kind, encoder)])]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoder"),
+    [("NUMERIC", None), ("DECIMAL(5,2)", None), ("ANYTHING", None), ("TEXT", lambda value: value)],
+)
+async def test_a_value_that_sqlite_can_not_store_is_refused_where_it_is_declared(
+    database, kind, encoder
+):
+    cls = of_type(kind, encoder)
+    with pytest.raises(TypeError, match=r"column 'a', row 1: .*not Decimal.*encoder"):
+        await database.update(Program(database, [cls(1, Decimal("1.5"))], cls))
+
+
+async def test_columns_of_any_type_hold_what_sqlite_can_store(database):
+    cls = of_type("NUMERIC")
+    values = [1, True, 2.5, "text", b"bytes", bytearray(b"x"), np.int16(3), np.float32(0.5)]
+    await database.update(Program(database, [cls(i, v) for i, v in enumerate(values)], cls))
+    found = [value for (value,) in database.query("SELECT a FROM t ORDER BY id")]
+    assert found == [1, 1, 2.5, "text", b"bytes", b"x", 3, 0.5]
+
+
+@pytest.mark.parametrize("value", [2**63, float("nan"), "\ud800"])
+async def test_values_out_of_range_are_refused_in_columns_of_any_type(database, value):
+    cls = of_type("NUMERIC")
+    with pytest.raises(ValueError, match="column 'a', row 1"):
+        await database.update(Program(database, [cls(1, value)], cls))
+
+
+async def test_a_table_without_row_ids_has_no_full_text_index(database):
+    program = Program(database, [R(1, "x")], without_rowid=True)
+    program.more = search("a")
+    with pytest.raises(ValueError, match="without_rowid"):
+        await database.update(program)

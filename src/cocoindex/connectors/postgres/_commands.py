@@ -123,7 +123,8 @@ def _statements(sql: str) -> Iterator[str]:
 
 _TOKEN: Final = re.compile(
     r"""(?P<end>;)
-    | '(?:[^'\\]|''|\\.)*' | "[^"]*"  # text and names
+    | \b[eE]'(?:[^'\\]|''|\\.)*'  # text with escapes
+    | '[^']*' | "[^"]*"  # text and names; a doubled quote ends one and begins the next
     | (?P<tag>\$\w*\$).*?(?P=tag)  # dollar quotes
     | --[^\n]* | /\*.*?\*/  # comments
     """,

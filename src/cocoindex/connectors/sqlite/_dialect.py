@@ -18,7 +18,7 @@ from cocoindex.connectorkits.threads import BlockingClient
 from cocoindex.connectors.sqlite import _catalog, _ddl, _vec0
 from cocoindex.connectors.sqlite._attachments import FullText, Indexes
 from cocoindex.connectors.sqlite._drivers import BUSY_CODES, ROW_CODES, error_code
-from cocoindex.connectors.sqlite._types import check_key_type, encoder_for, to_real
+from cocoindex.connectors.sqlite._types import check_key_type, encoder_for, storable, to_real
 from cocoindex.connectors.sqlite.connection import ManagedConnection
 
 __all__ = ["DIALECT", "SqliteDialect"]
@@ -71,7 +71,7 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
 
     # --- values ----------------------------------------------------------------------------
 
-    def encoder(self, column: Any, name: str, options: RowOptions) -> Encoder | None:
+    def encoder(self, column: Any, name: str, options: RowOptions) -> Encoder:
         """By the column's SQL type, behind the schema's own encoder if there is one."""
 
         def warn() -> None:
@@ -83,7 +83,7 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
 
         if column.encoder is not None:
             own: Encoder = column.encoder
-            return own
+            return lambda value: storable(own(value))
         return encoder_for(str(column.type), options.naive_tz, warn)
 
     def key_encoder(self, column: Any, name: str, options: RowOptions) -> Encoder:
@@ -94,9 +94,7 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
         """
         check_key_type(name, str(column.type))
         encode = self.encoder(column, name, options)
-        if encode is None:
-            return tables.key_part
-        if column.encoder is None and encode is not to_real:
+        if column.encoder is None and encode not in (to_real, storable):
             return encode  # text, integers and bytes can be keys as they are
         return lambda value: tables.key_part(encode(value))
 
