@@ -101,16 +101,6 @@ async def test_a_rebuild_keeps_options_indexes_triggers_and_foreign_columns(data
     assert set(schema_of(database, "trigger")) == {"noted"}
 
 
-async def test_a_table_with_a_generated_column_is_not_rebuilt(database):
-    program = Program(database.key, [Row(1, "1")])
-    await database.update(program)
-    database.run("ALTER TABLE t ADD COLUMN twice INTEGER GENERATED ALWAYS AS (id * 2)")
-    program.cls, program.rows = make_dataclass("R", [("id", int), ("text", int)]), []
-    with pytest.raises(TargetError, match="generated column that would be lost: twice"):
-        await database.update(program)
-    assert database.query("SELECT id, text, twice FROM t") == [(1, "1", 2)]
-
-
 async def test_a_column_in_a_view_is_not_dropped_and_the_view_is_named(database):
     cls = make_dataclass("R", [("id", int), ("text", str), ("more", int)])
     program = Program(database.key, [cls(1, "a", 5)], cls)
