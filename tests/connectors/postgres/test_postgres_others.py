@@ -178,3 +178,34 @@ async def test_indexes_and_commands_go_from_a_table_in_which_rows_are_kept(world
     assert await world.indexes() == {}
     assert await world.fetch("SELECT * FROM docs") == [(1, "x")]
     assert await world.value("SELECT to_regclass('v')::text") is None
+
+
+async def test_a_trigger_s_function_that_needs_a_dropped_column_is_named(world):
+    wider = make_dataclass("Wider", [("id", int), ("text", str), ("b", str)])
+    await world.update(world.table([wider(1, "x", "y")], wider))
+    await world.execute(
+        "CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "new.text := new.b; RETURN new; END $$;"
+        "CREATE TRIGGER noted BEFORE INSERT ON docs FOR EACH ROW EXECUTE FUNCTION noted()"
+    )
+    program = world.table([Doc(1, "z")], Doc)
+    with pytest.raises(TargetError, match=r'no field "b", in function noted\(\)'):
+        await world.update(program)
+    await world.execute("DROP TRIGGER noted ON docs")
+    await world.update(program)
+    assert await world.fetch("SELECT * FROM docs") == [(1, "z")]
+
+
+async def test_a_column_that_a_trigger_names_is_not_dropped_and_the_trigger_is_named(world):
+    wider = make_dataclass("Wider", [("id", int), ("text", str), ("b", str)])
+    await world.update(world.table([wider(1, "x", "y")], wider))
+    await world.execute(
+        "CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;"
+        "CREATE TRIGGER noted BEFORE UPDATE OF b ON docs FOR EACH ROW EXECUTE FUNCTION noted()"
+    )
+    program = world.table([Doc(1, "z")], Doc)
+    with pytest.raises(TargetError, match=r"trigger noted on table docs depends on column b"):
+        await world.update(program)
+    await world.execute("DROP TRIGGER noted ON docs")
+    await world.update(program)
+    assert await world.fetch("SELECT * FROM docs") == [(1, "z")]
