@@ -6,6 +6,7 @@ from dataclasses import dataclass, make_dataclass
 
 import pytest
 
+from cocoindex.connectors.postgres import ColumnDef, TableSchema, mount_table_target
 from cocoindex.connectors.postgres._dialect import DIALECT
 from cocoindex.errors import TargetError
 
@@ -209,3 +210,42 @@ async def test_a_column_that_a_trigger_names_is_not_dropped_and_the_trigger_is_n
     await world.execute("DROP TRIGGER noted ON docs")
     await world.update(program)
     assert await world.fetch("SELECT * FROM docs") == [(1, "z")]
+
+
+NAMES = ["a b", "a;b--", "1a", "größe", "a.b", "%s $1 {}", "ä" * 31]
+
+
+async def test_quoted_names_work_in_indexes_and_changes(world):
+    """In tables, schemas, keys, columns, their indexes and changes of them."""
+    types = {name: ColumnDef("text") for name in NAMES}
+    schema = TableSchema({"the id": ColumnDef("bigint"), **types}, ["the id"])
+    less = TableSchema(
+        {"the id": ColumnDef("bigint"), **{name: ColumnDef("text") for name in NAMES[1:]}},
+        ["the id"],
+    )
+    options = {"pg_schema_name": "s;1", "quoted": True}
+
+    def program(schema, rows):
+        async def main():
+            target = await mount_table_target(world.db, "t;-1", schema, **options)
+            target.declare_index(columns=NAMES[1:3], unique=True)
+            target.declare_fts_index(column=NAMES[3])
+            for row in rows:
+                target.declare_row(row=row)
+
+        return main
+
+    def rows(schema, *texts):
+        return [
+            {"the id": i, **{name: f"{text}'{name}" for name in [*schema.columns][1:]}}
+            for i, text in enumerate(texts)
+        ]
+
+    for step, texts in [(schema, "ab"), (schema, "ba"), (less, "ba"), (schema, "b")]:
+        declared = rows(step, *texts)
+        await world.update(program(step, declared))
+        columns = ", ".join(f'"{name}"' for name in step.columns)
+        found = await world.fetch(f'SELECT {columns} FROM "s;1"."t;-1" ORDER BY 1')
+        assert found == [tuple(row.values()) for row in declared]
+    await world.update(nothing)
+    assert await world.value('SELECT to_regclass(\'"s;1"."t;-1"\')::text') is None

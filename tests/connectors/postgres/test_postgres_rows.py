@@ -125,6 +125,19 @@ async def test_round_trips_do_not_grow_with_rows(world, proxy, size):
     assert proxy.requests <= 5
 
 
+@pytest.mark.parametrize("size", [300, 3000])
+async def test_round_trips_of_a_swap_do_not_grow_with_rows(world, proxy, size):
+    def unique(target):
+        target.declare_index(columns=["title"], unique=True)
+
+    rows = plain(range(size))
+    await world.update(world.table(rows, Plain, attach=unique))
+    swapped = [Plain(row.id, rows[row.id ^ 1].title) for row in rows]
+    await world.update(world.table(swapped, Plain, attach=unique), url=proxy.url)
+    assert await world.value("SELECT title FROM docs WHERE id = 7") == "x 6"
+    assert proxy.requests <= 20
+
+
 async def test_rows_are_written_in_the_order_of_their_keys(world):
     """So that two writers never wait for each other in a circle."""
     await world.execute(

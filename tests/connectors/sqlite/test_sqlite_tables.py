@@ -287,6 +287,38 @@ async def test_many_rows_need_few_transactions(database, monkeypatch):
     assert database.query("SELECT count(*), max(text) FROM t") == [(20_000, "changed")]
 
 
+async def test_a_row_that_the_table_refuses_fails_its_component_only(database):
+    """One of 40,000."""
+    cls = make_dataclass("R", [("id", int), ("n", int)])
+    failures = []
+
+    @coco.fn
+    async def part(numbers, target):
+        for i in numbers:
+            target.declare_row(row=cls(i, 2 * i))
+
+    async def note(error, _context):
+        failures.append(error)
+
+    async def main():
+        schema = await sqlite.TableSchema.from_class(cls, ["id"])
+        target = await sqlite.mount_table_target(database.key, "t", schema)
+        parts = [(i, range(i, i + 100)) for i in range(0, 40_000, 100)]
+        async with coco.exception_handler(note):
+            await coco.mount_each(part, parts, target)
+
+    database.run(
+        "CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY, n INTEGER NOT NULL CHECK (n <> 26262))"
+    )
+    await database.update(main)
+    assert database.query("SELECT count(*) FROM t") == [(39_900,)]
+    assert database.query("SELECT count(*) FROM t WHERE id / 100 = 131") == [(0,)]
+    (failure,) = failures
+    assert "table t" in str(failure)
+    assert "row 13131: CHECK constraint failed" in str(failure)
+    assert str(failure).count("26262") == 1  # in the constraint, which SQLite quotes
+
+
 async def test_two_apps_that_start_at_once_create_the_table_once(tmp_path, database):
     other = type(database)(tmp_path / "other")
     other.file = database.file
