@@ -55,7 +55,7 @@ async def carry_out(
             reach(FaultPoint.PRECOMMIT_DURABLE, where)
         for actions in submission.sinks():
             reach(FaultPoint.BEFORE_SINK, where)
-            await run.sinks.apply(actions, run.app.section.check_lease)
+            await run.sinks.apply(actions, run.app.section.check_lease, run.stats)
             reach(FaultPoint.AFTER_SINK, where)
         reach(FaultPoint.BEFORE_COMMIT, where)
         commit()

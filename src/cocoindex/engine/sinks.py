@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.engine.providers import TargetStateProvider
+from cocoindex.engine.stats import reporting_to
 from cocoindex.engine.targets import ChildTargetDef, TargetActionSink, call_sink, plan_child
 from cocoindex.engine.workers import worker_pool
 from cocoindex.errors import StoreError, TransientError, UsageError, UsageValueError
 
 if TYPE_CHECKING:
     from cocoindex.engine.context_values import ContextProvider
+    from cocoindex.engine.stats import StatsGroup
     from cocoindex.engine.submission import SinkActions
 
 Sink = TargetActionSink[Any, Any]
@@ -34,12 +36,17 @@ to be efficient, small enough that an interrupted run has committed what it did 
 class _Request:
     """The actions of one component, waiting for the next call of their sink."""
 
-    __slots__ = ("_check", "actions", "done", "wants_child")
+    __slots__ = ("_check", "actions", "done", "stats", "wants_child")
 
     def __init__(
-        self, actions: list[Any], wants_child: Sequence[int], check: Callable[[], None]
+        self,
+        actions: list[Any],
+        wants_child: Sequence[int],
+        check: Callable[[], None],
+        stats: StatsGroup | None,
     ) -> None:
         self.actions = actions
+        self.stats = stats
         self.wants_child = wants_child
         self._check = check
         self.done: asyncio.Future[Children | None] = asyncio.get_running_loop().create_future()
@@ -75,9 +82,13 @@ class SinkQueue:
         self._call_actions = FIRST_CALL_ACTIONS
 
     async def apply(
-        self, actions: list[Any], wants_child: Sequence[int], check: Callable[[], None]
+        self,
+        actions: list[Any],
+        wants_child: Sequence[int],
+        check: Callable[[], None],
+        stats: StatsGroup | None,
     ) -> Children | None:
-        request = _Request(actions, wants_child, check)
+        request = _Request(actions, wants_child, check, stats)
         self._waiting.append(request)
         if self._task is None:
             # A fresh context: neither a component's scope nor its deadline applies inside.
@@ -153,6 +164,7 @@ class SinkQueue:
         for request in requests:
             wants_child += [len(actions) + position for position in request.wants_child]
             actions += request.actions
+        reporting_to.set(requests[0].stats)
         children = await call_sink(
             self._sink, self._context_provider, actions, wants_child, _run_on_worker
         )
@@ -187,7 +199,9 @@ def _hand_out(requests: list[_Request], children: Children | None) -> None:
 
 
 async def _run_on_worker(call: Callable[[], Any]) -> Any:
-    return await worker_pool().submit(contextvars.Context(), call)
+    context = contextvars.Context()
+    context.run(reporting_to.set, reporting_to.get())
+    return await worker_pool().submit(context, call)
 
 
 class Sinks:
@@ -197,16 +211,22 @@ class Sinks:
         self._context_provider = context_provider
         self._queues: dict[object, SinkQueue] = {}
 
-    async def apply(self, actions: SinkActions, check: Callable[[], None]) -> None:
+    async def apply(
+        self,
+        actions: SinkActions,
+        check: Callable[[], None],
+        stats: StatsGroup | None = None,
+    ) -> None:
         """Apply one component's actions for one sink, and resolve child providers.
 
         ``check`` raises ``StoreError``, right before the sink is called, if it must not be.
+        ``stats`` gets what the sink reports.
         """
         queue = self._queues.get(actions.sink.key)
         if queue is None:
             queue = self._queues[actions.sink.key] = SinkQueue(actions.sink, self._context_provider)
         try:
-            children = await queue.apply(actions.actions, list(actions.children), check)
+            children = await queue.apply(actions.actions, list(actions.children), check, stats)
         finally:
             if queue.is_idle:
                 self._queues.pop(actions.sink.key, None)

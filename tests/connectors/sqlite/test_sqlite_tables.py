@@ -319,6 +319,26 @@ async def test_a_row_that_the_table_refuses_fails_its_component_only(database):
     assert str(failure).count("26262") == 1  # in the constraint, which SQLite quotes
 
 
+async def test_the_statistics_tell_what_was_written(database):
+    environment = coco.Environment(coco.Settings(db_path=database.folder / "state"))
+    program = Program(database.key, [Row(i, "x" * 100) for i in range(50)])
+    with database.open() as connection:
+        environment.context_provider.provide(database.key, connection)
+        app = coco.App(coco.AppConfig("app", environment), program)
+        for rows, expected in [(program.rows, (50, 0)), (program.rows[10:], (0, 10))]:
+            program.rows = rows
+            handle = app.update()
+            await handle
+            done = handle.stats().by_target["sqlite table t"]
+            assert (done.rows_upserted, done.rows_deleted) == expected
+            assert (done.statements, done.retries) == (1, 0)
+            assert (done.bytes > 5000) == (expected[0] > 0)
+            assert done.seconds > 0
+        await (handle := app.update())
+        assert handle.stats().by_target == {}
+    environment.close()
+
+
 async def test_two_apps_that_start_at_once_create_the_table_once(tmp_path, database):
     other = type(database)(tmp_path / "other")
     other.file = database.file

@@ -193,8 +193,12 @@ class Dialect(ABC, Generic[ClientT, TxT]):
     @abstractmethod
     async def write(
         self, tx: TxT, layout: Layout, upserts: Sequence[RowAction], deletes: Sequence[Key]
-    ) -> None:
-        """Write and delete rows, at most ``max_rows`` in all. No statement per row."""
+    ) -> int:
+        """Write and delete rows, at most ``max_rows`` in all. No statement per row.
+
+        Returns:
+            How many statements it took, for statistics.
+        """
 
     async def may_rewrite(self, tx: TxT, layout: Layout) -> bool:
         """Whether nothing is lost if rows are deleted and inserted again in one transaction: no

@@ -229,33 +229,59 @@ class RowSink:
 
     async def _write(self, client: Any, run: TableRun, actions: list[RowAction]) -> None:
         dialect = self.dialect
+        size = 0
+
+        def size_of(action: RowAction) -> int:
+            nonlocal size
+            added = dialect.size_of(action.fields)
+            size += added
+            return added
+
         parts = chunks(
             sorted(actions, key=_writes),
             rows=dialect.max_rows,
             bytes=dialect.max_bytes,
-            size_of=lambda action: dialect.size_of(action.fields),
+            size_of=size_of,
         )
         for part in parts:
             try:
-                await self._write_chunk(client, run, part)
+                await self._write_chunk(client, run, part, size)
+                size = 0
             except TargetError as error:
                 if not await self._rewrite(client, run, [part, *parts], error):
                     raise await self._naming_the_row(client, run, part, error) from None
                 return
 
-    async def _write_chunk(self, client: Any, run: TableRun, part: list[RowAction]) -> None:
-        dialect = self.dialect
-        doing = _counted(part)
-        started = time.perf_counter()
-        await _attempts(
-            dialect, client, self.table, doing, lambda stage: self._apply(stage, run, part)
-        )
-        _log.debug(
-            "%s table %s: %s took %.3f s",
-            dialect.name,
-            self.table,
-            doing,
-            time.perf_counter() - started,
+    async def _write_chunk(
+        self, client: Any, run: TableRun, part: list[RowAction], size: int
+    ) -> None:
+        started, attempts = time.perf_counter(), 0
+
+        async def attempt(stage: _Stage) -> int:
+            nonlocal attempts
+            attempts += 1
+            return await self._apply(stage, run, part)
+
+        statements = await _attempts(self.dialect, client, self.table, _counted(part), attempt)
+        self._report([part], size, statements, attempts - 1, started)
+
+    def _report(
+        self,
+        parts: Sequence[Sequence[RowAction]],
+        size: int,
+        statements: int,
+        retries: int,
+        started: float,
+    ) -> None:
+        written = sum(action.fields is not None for part in parts for action in part)
+        coco.report_target_stats(
+            f"{self.dialect.name} table {self.table}",
+            rows_upserted=written,
+            rows_deleted=sum(map(len, parts)) - written,
+            bytes=size,
+            statements=statements,
+            retries=retries,
+            seconds=time.perf_counter() - started,
         )
 
     async def _rewrite(
@@ -282,35 +308,43 @@ class RowSink:
     async def _rewritten(
         self, client: Any, run: TableRun, parts: Sequence[Sequence[RowAction]]
     ) -> bool:
-        dialect = self.dialect
+        dialect, started = self.dialect, time.perf_counter()
 
-        async def attempt(stage: _Stage) -> bool:
+        async def attempt(stage: _Stage) -> int | None:
+            count = 0
             async with stage.transaction() as tx:
                 if not await dialect.may_rewrite(tx, run.layout):
-                    return False
+                    return None
                 for part in parts:
-                    await dialect.write(tx, run.layout, [], [action.key for action in part])
+                    keys = [action.key for action in part]
+                    count += await dialect.write(tx, run.layout, [], keys)
                 for part in parts:
                     upserts = [action for action in part if action.fields is not None]
-                    await dialect.write(tx, run.layout, upserts, [])
-            return True
+                    count += await dialect.write(tx, run.layout, upserts, [])
+            return count
 
         try:
-            return await _attempts(dialect, client, self.table, "writing rows anew", attempt)
+            count = await _attempts(dialect, client, self.table, "writing rows anew", attempt)
         except TargetError as error:
             if error.orig is not None and dialect.is_taken(error.orig):
                 return False
             raise
+        if count is None:
+            return False
+        size = sum(dialect.size_of(action.fields) for part in parts for action in part)
+        self._report(parts, size, count, 0, started)
+        return True
 
     async def _apply(
         self, stage: _Stage, run: TableRun, part: Sequence[RowAction], *, undo: bool = False
-    ) -> None:
+    ) -> int:
         upserts = [action for action in part if action.fields is not None]
         deletes = [action.key for action in part if action.fields is None]
         async with stage.transaction() as tx:
-            await self.dialect.write(tx, run.layout, upserts, deletes)
+            statements = await self.dialect.write(tx, run.layout, upserts, deletes)
             if undo:
                 raise _Undo
+        return statements
 
     async def _naming_the_row(
         self, client: Any, run: TableRun, part: list[RowAction], error: TargetError

@@ -135,13 +135,15 @@ class PostgresDialect(tables.Dialect[Any, Any]):
 
     async def write(
         self, tx: Any, layout: Layout, upserts: Sequence[RowAction], deletes: Sequence[Key]
-    ) -> None:
-        statements = RowStatements.of(layout)
+    ) -> int:
+        statements, count = RowStatements.of(layout), 0
         # First what goes: within a chunk, a unique value may move from one row to another.
         if deletes:
             await statements.delete(tx, deletes)
+            count = 1
         if upserts:
-            await statements.upsert(tx, upserts)
+            count += await statements.upsert(tx, upserts)
+        return count
 
     async def may_rewrite(self, tx: Any, layout: Layout) -> bool:
         return await _catalog.is_alone(tx, layout.table, layout.names)

@@ -148,9 +148,10 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
         layout: tables.Layout,
         upserts: Sequence[tables.RowAction],
         deletes: Sequence[tables.Key],
-    ) -> None:
+    ) -> int:
         """Prepared statements, run over all rows on the thread."""
         await tx.call(_write, layout, upserts, deletes)
+        return bool(upserts) + bool(deletes)
 
     async def may_rewrite(self, tx: Tx, layout: tables.Layout) -> bool:
         """No foreign key in force that leads here, no columns of others."""
