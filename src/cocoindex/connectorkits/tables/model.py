@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMN",
+    "Blocker",
     "Existing",
     "ExistingColumn",
     "IfExists",
@@ -75,6 +76,14 @@ class Table(NamedTuple):
 
     def __str__(self) -> str:
         return ".".join(part for part in self.path if part is not None)
+
+
+class Blocker(NamedTuple):
+    """An attachment that may be in the way of a change."""
+
+    kind: str
+    key: str
+    data: tuple[str | None, ...]
 
 
 class LayoutColumn(NamedTuple):
@@ -214,6 +223,7 @@ class TableSpec:
         app: name of the app that declares it.
         options: of the connector; plain data.
         seen_ours: markers of tables that this process has seen to be the app's.
+        undo: attachments of the version before that may be in the way: type, name, and data.
     """
 
     table: Table
@@ -225,6 +235,7 @@ class TableSpec:
     app: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     seen_ours: set[str] = field(default_factory=set)
+    undo: Sequence[Blocker] = ()
 
     @property
     def marker(self) -> str:

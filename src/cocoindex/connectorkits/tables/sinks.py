@@ -16,7 +16,7 @@ from cocoindex.connectorkits.rows import key_text
 from cocoindex.connectorkits.tables.actions import AttachmentAction, TableAction, TableRun
 from cocoindex.connectorkits.tables.changes import Left, bring_up, leave, settle, verify
 from cocoindex.connectorkits.tables.dialect import Dialect
-from cocoindex.connectorkits.tables.model import RowAction, Table
+from cocoindex.connectorkits.tables.model import Blocker, RowAction, Table
 from cocoindex.errors import CocoIndexError, MissingKeyError, TargetError, UsageTypeError
 
 __all__ = ["AttachmentSink", "RowSink", "TableSink", "client_of"]
@@ -118,8 +118,23 @@ class TableSink:
                 await self._bring_up(client, action)
 
     async def _bring_up(self, client: Any, action: TableAction) -> None:
+        assert action.run.spec is not None
+        blockers = action.run.spec.undo
+        try:
+            await self._change(client, action, ())
+        except TargetError as error:
+            if not blockers or error.orig is None or not self.dialect.is_blocked(error.orig):
+                raise
+            await self._change(client, action, blockers)
+
+    async def _change(self, client: Any, action: TableAction, blockers: Sequence[Blocker]) -> None:
+        """Change the table, without those of its attachments that may be in the way."""
+        kinds, layout = self.dialect.attachments, action.run.layout
+
         async def attempt(stage: _Stage) -> None:
             async with stage.transaction(ddl=True) as tx:
+                for blocker in blockers:
+                    await kinds[blocker.kind].undo(tx, layout, blocker.key, blocker.data)
                 await bring_up(self.dialect, tx, action)
 
         await _attempts(self.dialect, client, self.table, str(action), attempt)
