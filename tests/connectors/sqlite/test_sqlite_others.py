@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import make_dataclass
 from decimal import Decimal
+from random import Random
 from typing import Annotated, Any
 
 import numpy as np
@@ -340,3 +341,76 @@ async def test_a_table_without_row_ids_has_no_full_text_index(database):
     program.more = search("a")
     with pytest.raises(ValueError, match="without_rowid"):
         await database.update(program)
+
+
+async def test_a_user_s_table_with_another_key_keeps_the_rows_of_others(database, caplog):
+    """A deletion by the old key's value would hit the row of somebody else."""
+    database.run("CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY, a TEXT NOT NULL UNIQUE)")
+    database.run("INSERT INTO t VALUES (100, '1')")
+
+    def program(key, *rows):
+        async def main():
+            schema = sqlite.TableSchema(
+                {"id": sqlite.ColumnDef("INTEGER", False), "a": sqlite.ColumnDef("TEXT", False)},
+                [key],
+            )
+            options = {"managed_by": "user"}
+            target = await sqlite.mount_table_target(database.key, "t", schema, **options)
+            for i, a in rows:
+                target.declare_row(row={"id": i, "a": a})
+
+        return main
+
+    await database.update(program("id", (1, "x"), (2, "y")))
+    await database.update(program("a", (1, "x"), (3, "z")))
+    assert "known by (id INTEGER not null) and are by (a TEXT not null)" in caplog.text
+    expected = [(1, "x"), (2, "y"), (3, "z"), (100, "1")]
+    assert database.query("SELECT * FROM t ORDER BY id") == expected
+    await database.update(program("a", (3, "z")))
+    assert database.query("SELECT * FROM t ORDER BY id") == expected[1:]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_random_histories_of_a_table_of_others(database, seed):
+    """Theirs is not touched, ours is as declared; what can't be done leaves a way out."""
+    random = Random(seed)
+    database.run("CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY, a TEXT, b TEXT DEFAULT 'made')")
+    database.run("INSERT INTO t (id, a) VALUES (1000, 'theirs')")
+    for step in range(14):
+        names, rows = "", {}
+        program = nothing
+        if random.random() > 0.2:
+            names = "".join(name for name in "abc" if random.random() < 0.7)
+            cls = make_dataclass("R", [("id", int), *((name, str | None) for name in names)])
+            rows = {
+                i: tuple(random.choice([None, "p", "q"]) for _ in names)
+                for i in random.sample(range(5), random.randint(0, 4))
+            }
+            program = Program(
+                database,
+                [cls(i, *values) for i, values in rows.items()],
+                cls,
+                managed_by=random.choice(["system", "system", "user"]),
+                if_exists=random.choice(["adopt", "adopt", "error"]),
+            )
+        if not await managed(database, program):
+            names, rows = "", {}
+        columns = "".join(f", {name}" for name in names) if rows else ""
+        found = {i: tuple(v) for i, *v in database.query(f"SELECT id{columns} FROM t")}
+        theirs = found.pop(1000)
+        assert found == rows, step
+        assert "a" not in columns or theirs[names.index("a")] == "theirs"
+
+
+async def managed(database, program):
+    """Update, with what messages advise; else leave the table, which always works."""
+    for options in ({}, {"full_reprocess": True}):
+        try:
+            await database.update(program, **options)
+        except TargetError as error:
+            if "full_reprocess=True" not in str(error):
+                break
+        else:
+            return True
+    await database.update(nothing)
+    return False

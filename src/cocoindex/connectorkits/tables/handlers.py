@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -24,6 +25,7 @@ from cocoindex.connectorkits.tables.model import (
     COLUMN,
     Key,
     Layout,
+    Main,
     Part,
     RowAction,
     Table,
@@ -37,6 +39,8 @@ from cocoindex.core.memo_key import fingerprint_object
 from cocoindex.core.sentinels import NON_EXISTENCE, NonExistenceType
 
 __all__ = ["AttachmentHandler", "AttachmentRecord", "RowHandler", "TableHandler"]
+
+_log = logging.getLogger(__name__)
 
 AnyDialect = Dialect[Any, Any]
 
@@ -100,6 +104,8 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
         left = set() if owned else _left(prev)
         if decision.invalidation is None and _may_hold_values(spec, prev, parts, left):
             decision = decision._replace(invalidation="lossy")
+        if not is_system and self._has_another_key(spec.table, main, prev):
+            decision = decision._replace(invalidation="destructive")
         record = msgspec.structs.replace(
             record, owned=owned, pending=pending, loose=loose, left=tuple(sorted(left - {*parts}))
         )
@@ -117,6 +123,24 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
         )
         sink = self._sink(spec.table)
         return coco.TargetReconcileOutput(action, sink, record, decision.invalidation)
+
+    def _has_another_key(self, table: Table, main: Main, prev: tuple[TableRecord, ...]) -> bool:
+        """Whether rows of a user's table were known by another key, so that none of them can be
+        told by it any more: to delete by it would be to delete others.
+        """
+        key = self._dialect.key_columns(main)
+        known = [self._dialect.key_columns(record.tracking_record.main) for record in prev]
+        another = [before for before in known if before != key]
+        if another:
+            _log.warning(
+                "%s table %s: rows were known by (%s) and are by (%s) from now on; those that are "
+                "not declared any more stay in the table",
+                self._dialect.name,
+                table,
+                ", ".join(map(str, another[-1])),
+                ", ".join(map(str, key)),
+            )
+        return bool(another)
 
     @staticmethod
     def _is_owned(spec: TableSpec, prev: tuple[TableRecord, ...]) -> bool:
