@@ -22,7 +22,7 @@ class Note:
 
 @coco.lifespan
 async def lifespan(builder: coco.EnvironmentBuilder) -> AsyncIterator[None]:
-    async with asyncpg.create_pool(os.environ["POSTGRES_URL"]) as pool:
+    async with asyncpg.create_pool(os.environ["POSTGRES_URL"], min_size=0) as pool:
         builder.provide(DB, pool)
         yield
 

@@ -15,13 +15,16 @@ __all__ = [
     "DeadlineExceededError",
     "DeletionsWithheldError",
     "DeserializationError",
+    "DuplicateError",
     "InternalError",
     "InvalidKeyError",
     "MissingKeyError",
     "SerializationError",
+    "SourceError",
     "StoreError",
     "StoreFormatError",
     "StoreFullError",
+    "TargetConnectionError",
     "TargetError",
     "TransientError",
     "UsageError",
@@ -44,6 +47,10 @@ class UsageValueError(CocoIndexError, ValueError):
 
 class UsageTypeError(CocoIndexError, TypeError):
     """An object passed to an API has the wrong type."""
+
+
+class DuplicateError(UsageValueError):
+    """A target state was declared, or a component path mounted, twice by one component."""
 
 
 class InvalidKeyError(UsageValueError, OverflowError):
@@ -88,6 +95,22 @@ class TargetError(CocoIndexError, RuntimeError):
     Attributes:
         orig: the driver's own error, if there is one. It is not chained, because such errors
             may quote data; this error's text never does.
+    """
+
+    def __init__(self, message: str, orig: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.orig = orig
+
+
+class TargetConnectionError(TargetError, ConnectionError):
+    """A database can't be reached, for a reason that does not pass: a wrong password, say."""
+
+
+class SourceError(CocoIndexError, RuntimeError):
+    """A system that is read refused what it was asked.
+
+    Attributes:
+        orig: the driver's own error. It is not chained, as in :class:`TargetError`.
     """
 
     def __init__(self, message: str, orig: BaseException | None = None) -> None:

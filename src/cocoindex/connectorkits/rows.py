@@ -249,6 +249,12 @@ class RowCodec:
                     f"{self.title} row is missing primary key column {names[i]!r} "
                     f"(table {self.table})"
                 ) from None
+        for i in self._required:
+            if names[i] not in row:
+                key = tuple([encode(row[names[i]]) for i, encode in self._key])
+                raise UsageValueError(
+                    f"{self._place(i)}, row {key_text(key)}: missing, but the column is NOT NULL"
+                ) from None
         extra = row.keys() - names
         if extra:
             self._extra_keys(extra)

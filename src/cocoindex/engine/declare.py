@@ -80,7 +80,7 @@ def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
         )
     if not scope.execution.run.is_live(target_state.provider):
         raise UsageError(
-            f"the provider of {target_state} comes from an earlier run: mount or declare its "
-            "container in this one"
+            f"the provider of {target_state} comes from an earlier run, or another component has "
+            "mounted the same container since: mount it once in each run, and pass it on"
         )
     return scope

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
+from types import CodeType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cocoindex.core.keys import StableKey, path_text
 from cocoindex.engine import rows
@@ -14,7 +15,7 @@ from cocoindex.engine.frames import Frame
 from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.scope import ComponentContext
 from cocoindex.engine.tree import MountTree, Place
-from cocoindex.errors import UsageError, UsageValueError
+from cocoindex.errors import DuplicateError, UsageError
 
 if TYPE_CHECKING:
     from cocoindex.engine.component_memo import ComponentMemo
@@ -30,6 +31,10 @@ Provider = TargetStateProvider[Any, Any, Any]
 
 _creating = threading.Lock()
 """Bodies call from many threads, and each execution has one of these parts only."""
+
+
+UsersCall: TypeAlias = tuple[str, CodeType, int]
+"""A call of a mount function as it stands in the user's program: its name, and where it is."""
 
 
 class Execution:
@@ -116,7 +121,7 @@ class Execution:
         self.kept_any = False
         self.pending_children = 0
         self.reused_children = 0
-        self.unawaited_mounts: dict[object, str] = {}
+        self.unawaited_mounts: dict[object, UsersCall] = {}
         """Names of mount functions that were called, and have not been awaited to the end."""
         self._children_idle: asyncio.Future[None] | None = None
         self._deps: rows.Dependencies | None = None
@@ -195,10 +200,12 @@ class Execution:
         Raises:
             RuntimeError: less was mounted there than was meant, which would look like deletions.
         """
-        for name in self.unawaited_mounts.values():
+        for call in self.unawaited_mounts.values():
+            function, code, line = call
             raise UsageError(
-                f"{self.name} at {self} called coco.{name}(...) without awaiting it to the end, so "
-                f"not everything was mounted: write 'await coco.{name}(...)'"
+                f"{self.name} at {self} called {function}(...) without awaiting it to the end, so "
+                "not everything was mounted: put 'await' before it "
+                f"({code.co_filename}, line {line})"
             )
 
     # --- children ----------------------------------------------------------------------------
@@ -251,7 +258,7 @@ class Execution:
         """
         path = state.target_path
         if path in self.declarations or self.declarations.setdefault(path, state) is not state:
-            raise UsageValueError(
+            raise DuplicateError(
                 f"target state {state} is already declared in this execution of {self}"
             )
         if frame.in_memo_call:

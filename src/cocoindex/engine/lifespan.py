@@ -20,6 +20,7 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
+from cocoindex.core.introspect import display_name
 from cocoindex.engine.context_values import ContextKey, ContextProvider
 from cocoindex.engine.environment import AppRegistry, Environment, environments
 from cocoindex.engine.exception_handlers import ExceptionHandler
@@ -195,7 +196,8 @@ async def _lifespan_context(fn: LifespanFn, builder: EnvironmentBuilder) -> Asyn
             yield
     else:
         raise UsageError(
-            f"lifespan function {fn!r} must be a generator or async generator with one yield"
+            f"lifespan function {display_name(fn)} must be a generator or async generator with one "
+            "yield"
         )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from cocoindex.core.deadline import check_cancellation
@@ -20,7 +22,7 @@ from cocoindex.engine.children import (
 from cocoindex.engine.component_memo import ComponentMemo
 from cocoindex.engine.declare import declare_target_state_with_child
 from cocoindex.engine.exception_handlers import MountKind
-from cocoindex.engine.execution import Execution
+from cocoindex.engine.execution import Execution, UsersCall
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.function import Function, PlainFunction, function_of
 from cocoindex.engine.scope import (
@@ -29,7 +31,7 @@ from cocoindex.engine.scope import (
     current_or_none,
     current_scope,
 )
-from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
+from cocoindex.errors import DuplicateError, UsageError, UsageTypeError, UsageValueError
 
 if TYPE_CHECKING:
     from cocoindex.engine.providers import TargetStateProvider
@@ -53,23 +55,34 @@ def _noticed(
     Nothing would be mounted then, and what was mounted before would be deleted.
     """
 
-    async def awaited(execution: Execution, coro: Coroutine[Any, Any, R], call: object) -> R:
+    async def awaited(
+        execution: Execution, call: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> R:
         try:
-            return await coro
+            return await mount_function(*args, **kwargs)
         finally:
             execution.unawaited_mounts.pop(call, None)
 
+    awaited.__qualname__ = mount_function.__name__  # Python warns by this name
+
     @functools.wraps(mount_function)
     def mount_call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        coro = mount_function(*args, **kwargs)
         scope = current_or_none()
         if scope is None:
-            return coro
+            return mount_function(*args, **kwargs)
         call = object()
-        scope.execution.unawaited_mounts[call] = mount_function.__name__
-        return awaited(scope.execution, coro, call)
+        scope.execution.unawaited_mounts[call] = _users_call(mount_function.__name__)
+        return awaited(scope.execution, call, args, kwargs)
 
     return mount_call
+
+
+def _users_call(name: str) -> UsersCall:
+    """The call in the user's program that led here, maybe through a connector of ours."""
+    frame = sys._getframe(2)
+    while frame.f_globals.get("__name__", "")[:10] == "cocoindex." and frame.f_back is not None:
+        name, frame = frame.f_code.co_name, frame.f_back
+    return name, frame.f_code, frame.f_lineno
 
 
 # --- public functions ----------------------------------------------------------------------------
@@ -86,6 +99,7 @@ async def mount(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
         RuntimeError: outside a component.
     """
     subpath, fn, args = _parse(arguments, "mount")
+    _check_awaited(args, kwargs)
     scope = _mounting_scope()
     check_cancellation()
     subkeys, function, handle = _keys(subpath, fn), function_of(fn), ComponentMountHandle()
@@ -107,6 +121,7 @@ async def use_mount(*arguments: Any, **kwargs: Any) -> Any:
     Returns once the component is ready and committed; raises what it failed with.
     """
     subpath, fn, args = _parse(arguments, "use_mount")
+    _check_awaited(args, kwargs)
     if _is_live_component_class(fn):
         raise UsageTypeError(f"{fn.__name__} is a live component and cannot be used with use_mount")
     scope = _mounting_scope()
@@ -122,7 +137,13 @@ async def mount_target(target_state: TargetState[Any]) -> TargetStateProvider[An
     scope = _mounting_scope()
     check_cancellation()
     chain = (*target_state.provider.keys, normalize_key(target_state.key))
-    keys, place = _claim(scope, (MOUNT_TARGET, chain))
+    try:
+        keys, place = _claim(scope, (MOUNT_TARGET, chain))
+    except DuplicateError:
+        raise DuplicateError(
+            f"target state {target_state} is mounted twice at {scope}: mount it once, and pass on "
+            "what that returns"
+        ) from None
     child = _child(scope, keys, place, _DECLARE_TARGET, (target_state,), {})
     provider: TargetStateProvider[Any, Any, Any] = await run_foreground(child)
     reach(FaultPoint.CONTAINER_READY, scope.execution)
@@ -143,7 +164,10 @@ async def mount_each(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     subpath, fn, rest = _parse(arguments, "mount_each")
     if not rest:
         raise UsageTypeError("mount_each needs the items after the function")
-    each = _Each(_mounting_scope(), _keys(subpath, fn), function_of(fn), tuple(rest[1:]), kwargs)
+    args = tuple(rest[1:])
+    _check_awaited(args, kwargs)
+    each = _Each(_mounting_scope(), _keys(subpath, fn), function_of(fn), args, kwargs)
+    each.hint = _hint(rest[0])
     check_cancellation()
     try:
         if hasattr(rest[0], "__aiter__"):
@@ -170,6 +194,8 @@ class _Each:
         kwargs: dict[str, Any],
     ) -> None:
         self.handle = ComponentMountHandle()
+        self.hint = ""
+        """What to say about items that are no pairs."""
         self._scope = scope
         self._probing = scope.for_probing()
         self._keys = scope.subpath + keys
@@ -192,7 +218,7 @@ class _Each:
             key, value = item
         except (TypeError, ValueError):
             raise UsageTypeError(
-                f"mount_each() takes (key, value) pairs; got {type(item).__name__}"
+                f"mount_each() takes (key, value) pairs; got {type(item).__name__}{self.hint}"
             ) from None
         _check_running(self._scope)
         mounted = self._mount(key if type(key) is str else normalize_key(key), value)
@@ -281,6 +307,18 @@ def _parse(
     return subpath, arguments[0], tuple(arguments[1:])
 
 
+def _check_awaited(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise where the mistake is, instead of in the components: these would merely fail, and what
+    the call that nobody awaits used to mount would be deleted.
+    """
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if type(value) is CoroutineType:
+            raise UsageTypeError(
+                f"an argument is a coroutine of {value.__qualname__}(...): put 'await' before the "
+                "call that made it"
+            )
+
+
 def _keys(subpath: ComponentSubpath | None, fn: Any) -> tuple[StableKey, ...]:
     if subpath is not None:
         return subpath.parts
@@ -339,8 +377,12 @@ def _pairs(items: Any) -> Iterable[Any]:
 
 def _iterable(items: Any) -> Iterable[Any]:
     if not isinstance(items, Iterable):
-        raise UsageTypeError(f"items must be iterable, not {type(items).__name__}")
+        raise UsageTypeError(f"items must be iterable, not {type(items).__name__}{_hint(items)}")
     return items
+
+
+def _hint(items: Any) -> str:
+    return f": pass what items() of {type(items).__name__} gives" if hasattr(items, "items") else ""
 
 
 def _claim(

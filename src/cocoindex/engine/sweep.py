@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from cocoindex.core.keys import StableKey, decode_path, path_text
+from cocoindex.core.keys import StableKey, Symbol, decode_path, path_text
 from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import ProviderUnavailable
 from cocoindex.engine.entry import Entry
@@ -68,8 +68,9 @@ class Deletion:
         self._place = row
         self._swept_by = swept_by
         self.id = rows.unpack_id(tombstone_key)
-        self.path = owner_path + decode_path(row.relative_path)
-        self._name = "<unknown>"
+        relative = decode_path(row.relative_path)
+        self.path = owner_path + relative
+        self._name = _name_by(relative)
         self._counted = False
         self.obstacle: ProviderUnavailable | None = None
         """Why the component's own items can't be deleted yet."""
@@ -237,6 +238,12 @@ class Deletion:
         entry = Entry(self.id, raw, self._place.parent_id, self._place.key)
         self._name = entry.processor or self._name
         return entry
+
+
+def _name_by(keys: tuple[StableKey, ...]) -> str:
+    """The name of a component that has failed whenever it ran, by its path if that tells."""
+    names = [key.name.rpartition("/")[2] for key in keys if isinstance(key, Symbol)]
+    return names[-1] if names else "<unknown>"
 
 
 def record_rows(run: Run, component_id: int, entry: Entry) -> WritableBatch:

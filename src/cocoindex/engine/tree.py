@@ -13,7 +13,7 @@ from cocoindex.core.keys import StableKey, decode_key, decode_path, encode_key, 
 from cocoindex.core.keys import path_text as text_of
 from cocoindex.engine import rows
 from cocoindex.engine.rows import Node, NodeKind
-from cocoindex.errors import UsageValueError
+from cocoindex.errors import DuplicateError, UsageValueError
 
 if TYPE_CHECKING:
     from cocoindex.engine.app_state import AppState
@@ -133,7 +133,7 @@ class MountTree:
         """:meth:`claim`, where the level of the last key is known."""
         encoded = encode_key(keys[-1])
         if encoded in level.mounted:
-            raise UsageValueError(
+            raise DuplicateError(
                 f"component path {_text(where, keys)} already exists: "
                 "it was mounted, or used as a directory, earlier in this run"
             )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+import socket
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import asyncpg
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cocoindex.connectors.postgres._rows import RowStatements
-from cocoindex.errors import TargetError, TransientError
+from cocoindex.errors import TargetConnectionError, TargetError, TransientError
 from cocoindex.resources.schema import VectorSchema
 
 
@@ -206,11 +208,49 @@ async def test_a_full_disk_fails_with_the_table_and_not_with_values(any_world):
     assert await world.fetch("SELECT n FROM docs") == [(424242,)]
 
 
-async def test_a_server_that_is_not_there_is_named_without_its_password(world_at):
+async def test_a_server_that_is_not_there_is_named_without_its_password(world_at, caplog):
     world = world_at("postgresql://user:hunter2@127.0.0.1:1/none")
-    with pytest.raises(TransientError, match="table docs") as raised:
+    with pytest.raises(TransientError) as raised:
         await world.update(world.table([Plain(1, 1)], Plain))
+    assert str(raised.value).startswith(
+        "can't connect to Postgres at 127.0.0.1:1/none (context key 'tests/postgres'): "
+    )
     assert "hunter2" not in str(raised.value)
+    assert "create table docs failed" in caplog.text  # and tried again
+    assert "id bigint" not in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("what", ["password", "database", "host", "url"])
+async def test_a_wrong_connection_is_told_once_and_as_such(
+    world, world_at, caplog, monkeypatch, what
+):
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host, *args, **kwargs):
+        if host == "nowhere.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    parts = urlsplit(world.url)
+    wrong, said = {
+        "password": (f"postgres:hunter2@{parts.hostname}:{parts.port}/postgres", "authentication"),
+        "database": (f"{parts.netloc}/nowhere", 'database "nowhere" does not exist'),
+        "host": ("postgres:hunter2@nowhere.invalid:5432/postgres", "Name or service not known"),
+        "url": ("", "a URL is like postgresql://"),
+    }[what]
+    world = world_at(f"postgresql://{wrong}" if wrong else "hunter2")
+    with pytest.raises(TargetConnectionError, match=said) as raised:
+        await world.update(world.table([Plain(1, 1)], Plain))
+    assert isinstance(raised.value, ConnectionError)
+    message = str(raised.value)
+    assert message.startswith("can't connect to Postgres")
+    assert wrong.rpartition("@")[2] in message
+    assert "(context key 'tests/postgres')" in message
+    assert "hunter2" not in message + caplog.text
+    assert parts.password not in message + caplog.text
+    assert caplog.text == ""  # it is not tried again
 
 
 def indexed(target):

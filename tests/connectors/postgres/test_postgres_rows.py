@@ -134,7 +134,7 @@ async def test_the_statistics_tell_what_was_written(world, monkeypatch):
     await world.update(world.table(plain(range(600)), Plain))
     await world.update(world.table(plain(range(10, 600), "new"), Plain))
     found = [(name, k["rows_upserted"], k["rows_deleted"], k["statements"]) for name, k in reports]
-    assert found == [("postgres table docs", 600, 0, 1), ("postgres table docs", 590, 10, 4)]
+    assert found == [("Postgres table docs", 600, 0, 1), ("Postgres table docs", 590, 10, 4)]
 
 
 @pytest.mark.parametrize("size", [300, 3000])

@@ -16,6 +16,7 @@ import pytest
 import cocoindex as coco
 from cocoindex.connectors import postgres
 from cocoindex.connectors.postgres import PgSourceSpec, PgTableSource
+from cocoindex.errors import SourceError, TargetConnectionError
 from cocoindex.testing.targets import MemoryTarget
 
 DB = coco.ContextKey("test_postgres_source/db")
@@ -290,8 +291,35 @@ async def test_an_error_in_the_middle_is_no_end(pool):
     source = PgTableSource(
         pool, table_name="items", where="100 / (20 - id) < 1000", order_by="id", prefetch=3
     )
-    with pytest.raises(asyncpg.DivisionByZeroError):
+    with pytest.raises(
+        SourceError, match="reading Postgres table items: division by zero"
+    ) as raised:
         await everything(source)
+    assert isinstance(raised.value.orig, asyncpg.DivisionByZeroError)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"where": "pric > 1"}, 'column "pric" does not exist'),
+        ({"where": "id > $1", "params": ["hunter2"]}, "reading Postgres table items: "),
+    ],
+)
+async def test_a_query_that_the_server_refuses_names_the_table_and_no_values(
+    pool, options, message
+):
+    with pytest.raises(SourceError, match="reading Postgres table items: ") as raised:
+        await everything(PgTableSource(pool, table_name="items", **options))
+    assert message in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+async def test_a_server_that_can_not_be_reached_is_told_as_such(pg):
+    url = pg.replace("/postgres:", "/nobody:", 1)
+    async with asyncpg.create_pool(url, min_size=0) as pool:
+        source = PgTableSource(pool, table_name="items")
+        with pytest.raises(TargetConnectionError, match=r"^can't connect to Postgres at 127"):
+            await everything(source)
 
 
 # --- in an app -----------------------------------------------------------------------------
@@ -446,7 +474,7 @@ async def test_a_connection_lost_while_reading_is_an_error_or_not_noticed(
         proxy.cut = {number: "before"}
         try:
             assert await read() == list(range(1, 51))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError):
+        except SourceError:
             failures += 1
     assert failures <= (5 if snapshot else 0)
 
@@ -473,3 +501,35 @@ async def test_keys_of_the_driver_s_own_types_can_be_keys(pool, tmp_path):
     environment.close()
     assert done == [row]
     assert coco.memo_fingerprint(row)
+
+
+async def test_a_context_key_stands_for_the_pool(pool, tmp_path):
+    source = PgTableSource(DB, table_name="items")  # where no component runs
+    found = []
+
+    async def main():
+        found.extend([key async for key, _ in source.items()])
+
+    environment = coco.Environment(coco.Settings(db_path=tmp_path / "state"))
+    environment.context_provider.provide(DB, pool)
+    await coco.App(coco.AppConfig("app", environment), main).update()
+    assert found == [key for key, _ in await everything(PgTableSource(pool, table_name="items"))]
+    environment.context_provider.provide(DB, "postgresql://hunter2@host/db")
+    with pytest.raises(TypeError, match=r"needs a pool of asyncpg, .* not str"):
+        await coco.App(coco.AppConfig("other", environment), main).update()
+    environment.close()
+
+
+def test_what_is_no_pool_is_refused():
+    with pytest.raises(TypeError, match="needs a pool of asyncpg, or the context key of one"):
+        PgTableSource("postgresql://localhost/db", table_name="items")
+
+
+async def test_a_source_itself_is_no_list_of_items(pool, tmp_path):
+    async def main():
+        await coco.mount_each(main, PgTableSource(pool, table_name="items"))
+
+    environment = coco.Environment(coco.Settings(db_path=tmp_path / "state"))
+    with pytest.raises(TypeError, match=r"pass what items\(\) of PgTableSource gives"):
+        await coco.App(coco.AppConfig("app", environment), main).update()
+    environment.close()

@@ -329,7 +329,7 @@ async def test_rows_are_deleted_by_keys_of_every_type(world, composite):
 )
 async def test_two_spellings_of_one_key_are_one_row(world, kind, one, other):
     Row = dataclasses.make_dataclass("Row", [("id", kind)])
-    with pytest.raises(ValueError, match="already declared"):
+    with pytest.raises(ValueError, match="table docs: two rows with id="):
         await world.update(world.table([Row(one), Row(other)], Row))
 
 

@@ -26,13 +26,22 @@ class Database:
         self.options = options
         self.foreign_keys = False
         """Whether connections enforce them."""
+        self.name = "app"
 
-    async def update(self, main: Callable[[], Awaitable[Any]], **options: Any) -> None:
+    async def update(
+        self,
+        main: Callable[[], Awaitable[Any]],
+        *,
+        provide: dict[coco.ContextKey[Any], Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Run ``main`` once. ``provide`` adds values of context; ``...`` is the connection."""
         environment = coco.Environment(coco.Settings(db_path=self.folder / "state"))
         with self.open() as connection:
-            environment.context_provider.provide(DB, connection)
+            for key, value in {DB: connection, **(provide or {})}.items():
+                environment.context_provider.provide(key, connection if value is ... else value)
             try:
-                await coco.App(coco.AppConfig("app", environment), main).update(**options)
+                await coco.App(coco.AppConfig(self.name, environment), main).update(**options)
             finally:
                 environment.close()
 

@@ -4,11 +4,27 @@ import asyncio
 import sqlite3
 import sys
 import threading
+from dataclasses import dataclass
+from typing import Annotated
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+import cocoindex as coco
 from cocoindex.connectors import sqlite
 from cocoindex.connectors.sqlite import _drivers
+from cocoindex.errors import TargetConnectionError
+from cocoindex.resources.schema import VectorSchema
+
+DB = coco.ContextKey[sqlite.ManagedConnection]("tests/sqlite/connection")
+
+
+@dataclass
+class Chunk:
+    id: int
+    embedding: Annotated[NDArray[np.float32], VectorSchema(3)]
+
 
 CAN_LOAD = hasattr(sqlite3.Connection, "enable_load_extension")
 
@@ -125,6 +141,8 @@ def test_extensions_are_loaded_where_that_is_possible(tmp_path, driver):
 
 def test_pythons_own_is_used_where_it_can_load_extensions():
     class Standard:
+        Error = sqlite3.Error
+
         class Connection:
             enable_load_extension = None
 
@@ -155,6 +173,63 @@ def test_a_python_without_extensions_works_without_vectors_and_says_what_to_do(t
         assert connection.loaded_extensions == set()
     with pytest.raises(RuntimeError, match=r"(?s)extension must be loaded.*driver='apsw'"):
         sqlite.connect(tmp_path / "db", load_vec=True)
+
+
+def without_extensions(monkeypatch):
+    """As a Python whose sqlite3 can't load extensions."""
+    standard = _drivers.choose("sqlite3")._replace(loads_extensions=False)
+    monkeypatch.setitem(_drivers._MAKERS, "sqlite3", lambda: standard)
+
+
+async def message_about_vectors(tmp_path, **options):
+    """What the first program with a vector column is told."""
+
+    async def main():
+        schema = await sqlite.TableSchema.from_class(Chunk, ["id"])
+        await sqlite.mount_table_target(DB, "chunks", schema)
+
+    environment = coco.Environment(coco.Settings(db_path=tmp_path / "state"))
+    with sqlite.managed_connection(tmp_path / "notes.sqlite", **options) as connection:
+        environment.context_provider.provide(DB, connection)
+        with pytest.raises(RuntimeError, match="sqlite-vec extension must be loaded") as raised:
+            await coco.App(coco.AppConfig("app", environment), main).update()
+        environment.close()
+    return str(raised.value).replace(str(tmp_path), "")
+
+
+async def test_a_program_with_vectors_is_told_the_line_to_change(tmp_path, monkeypatch):
+    without_extensions(monkeypatch)
+    said = await message_about_vectors(tmp_path)
+    assert "the sqlite3 module of this Python can't load extensions" in said
+    assert "sqlite.managed_connection('/notes.sqlite', driver='apsw')" in said
+
+
+async def test_a_program_with_vectors_is_told_what_to_install(tmp_path, monkeypatch):
+    missing(monkeypatch, "sqlite_vec")
+    without_extensions(monkeypatch)
+    said = await message_about_vectors(tmp_path)
+    assert "pip install 'cocoindex[sqlite]'" in said
+    assert "driver='apsw'" in said  # this would be the next obstacle
+    assert "driver=" not in await message_about_vectors(tmp_path, driver="apsw")
+
+
+async def test_a_program_with_vectors_is_told_that_it_did_not_want_them(tmp_path):
+    assert "was opened with load_vec=False" in await message_about_vectors(tmp_path, load_vec=False)
+
+
+# --- files that can't be opened ------------------------------------------------------------
+
+
+def test_a_file_that_can_not_be_opened_is_named(tmp_path, driver):
+    with pytest.raises(
+        ConnectionError, match=r"can't open .*/none/db \(there is no folder .*/none"
+    ):
+        sqlite.connect(tmp_path / "none/db", driver=driver)
+    with pytest.raises(TargetConnectionError, match=r"can't open .* \(it is a folder\): "):
+        sqlite.connect(tmp_path, driver=driver)
+    (tmp_path / "text").write_text("This is no database. " * 100)
+    with pytest.raises(TargetConnectionError, match=r"can't open .*/text: .*not a database"):
+        sqlite.connect(tmp_path / "text", driver=driver)
 
 
 def test_a_driver_that_is_not_installed(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ class Dependents(Exception):
 class Dialect(SqliteDialect):
     """Refuses to drop a table as long as a view stands, as servers do."""
 
-    name = "sqlite with commands"
+    name = "SQLite with commands"
     attachments = {"command": Commands()}
 
     def is_blocked(self, error):

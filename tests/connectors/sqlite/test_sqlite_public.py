@@ -62,13 +62,9 @@ def test_names_on_the_page_exist():
 async def test_the_first_program_on_the_page_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (program,) = (b for b in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "app_main" in b)
-    imports = (
-        "from dataclasses import dataclass\n"
-        "import cocoindex as coco\n"
-        "from cocoindex.connectors import sqlite\n"
-    )
     without_lifespan = program[: program.index("@coco")] + program[program.index("@dataclass") :]
-    (tmp_path / "page.py").write_text(imports + without_lifespan, encoding="utf-8")
+    without_app = without_lifespan[: without_lifespan.index("app = ")]
+    (tmp_path / "page.py").write_text(without_app, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     import page
 

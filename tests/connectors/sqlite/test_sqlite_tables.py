@@ -157,16 +157,13 @@ async def test_a_preview_reads_well(database):
     assert "drop table t" in await preview(nothing)
 
 
-async def test_a_table_that_others_dropped_is_not_silently_left_without_rows(database):
-    """Nobody looks until there is something to do; then the rest of the rows must come back."""
+async def test_a_table_that_others_dropped_is_made_again_as_it_is_declared_now(database):
     program = Program(database.key, [Row(1, "a")])
     await database.update(program)
     database.run("DROP TABLE t")
     cls = make_dataclass("R", [("id", int), ("text", str), ("more", str | None)])
     program.cls, program.rows = cls, [cls(1, "a", None)]
-    with pytest.raises(TargetError, match=r"table t is gone.*full_reprocess=True"):
-        await database.update(program)
-    await database.update(program, full_reprocess=True)
+    await database.update(program)
     assert database.query("SELECT * FROM t") == [(1, "a", None)]
 
 
@@ -329,7 +326,7 @@ async def test_the_statistics_tell_what_was_written(database):
             program.rows = rows
             handle = app.update()
             await handle
-            done = handle.stats().by_target["sqlite table t"]
+            done = handle.stats().by_target["SQLite table t"]
             assert (done.rows_upserted, done.rows_deleted) == expected
             assert (done.statements, done.retries) == (1, 0)
             assert (done.bytes > 5000) == (expected[0] > 0)
@@ -378,7 +375,7 @@ async def test_a_lock_that_is_never_given_up_is_told(database, monkeypatch):
     await database.update(Program(database.key, []))
     with closing(sqlite3.connect(database.file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(TransientError, match=r"sqlite table t: .*locked.*gave up after 5"):
+        with pytest.raises(TransientError, match=r"SQLite table t: .*locked.*gave up after 5"):
             await database.update(Program(database.key, [Row(1, "a")]))
     await database.update(Program(database.key, [Row(1, "a")]))
     assert database.query("SELECT * FROM t") == [(1, "a")]
@@ -388,7 +385,7 @@ async def test_a_read_only_database_is_told(database):
     await database.update(Program(database.key, []))
     database.options["uri"] = True
     file, database.file = database.file, f"file:{database.file}?mode=ro"
-    with pytest.raises(TargetError, match=r"sqlite table t: .*readonly"):
+    with pytest.raises(TargetError, match=r"SQLite table t: .*readonly"):
         await database.update(Program(database.key, [Row(1, "a")]))
     database.file = file
     await database.update(Program(database.key, [Row(1, "a")]))
@@ -407,7 +404,7 @@ async def test_a_full_disk_is_told_and_costs_nothing(database):
     rows = [Row(i, "x" * 1000) for i in range(1000)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connections._Opener, "open", small)
-        with pytest.raises(TargetError, match=r"sqlite table t: .*full"):
+        with pytest.raises(TargetError, match=r"SQLite table t: .*full"):
             await database.update(Program(database.key, rows))
     assert database.query("SELECT count(*) FROM t") == [(0,)]
     await database.update(Program(database.key, rows))

@@ -18,6 +18,7 @@ from cocoindex.connectorkits.tables.model import (
     TableRecord,
     TableSpec,
 )
+from cocoindex.connectorkits.tables.operations import brief
 from cocoindex.connectorkits.target import ManagedBy
 
 __all__ = ["Attached", "AttachmentAction", "Once", "TableAction", "TableRun"]
@@ -139,6 +140,13 @@ class TableAction:
         from cocoindex.connectorkits.tables.changes import planned
 
         return "; ".join(map(str, planned(self))) or f"keep table {self.run.table}"
+
+    @property
+    def brief(self) -> str:
+        """As messages name it: without the columns of a table that is made."""
+        from cocoindex.connectorkits.tables.changes import planned
+
+        return "; ".join(map(brief, planned(self))) or str(self)
 
     def __coco_describe__(self) -> dict[str, object]:
         """For previews: what becomes of the table, and which columns it is about."""

@@ -113,6 +113,14 @@ async def bring_up(dialect: AnyDialect, tx: Any, action: TableAction) -> None:
     if existing is None:
         if action.decision.main is None and action.decision.invalidation is None:
             raise _changed_by_others(dialect, run, "is gone")
+        if spec.is_gone and action.prev:
+            _log.warning(
+                "%s table %s is not there any more (it was dropped, or the context key %r leads to "
+                "another database): it is made again, with all rows",
+                dialect.name,
+                run.table,
+                run.table.db_key,
+            )
         await dialect.apply(tx, None, [_create(run), SetMarker(run.table, spec.marker)])
         spec.seen_ours.add(spec.marker)
         return
@@ -125,6 +133,16 @@ async def bring_up(dialect: AnyDialect, tx: Any, action: TableAction) -> None:
     if not ours and spec.if_exists == "own":
         await dialect.apply(tx, existing, [SetMarker(run.table, spec.marker)])
         ours = True
+    if not ours and action.decision.main == "insert" and _is_marked(existing):
+        _log.warning(
+            "%s table %s was made by %s (it is marked %r) and is shared with it from now on: rows "
+            "with the same keys overwrite each other, and whoever deletes them takes them from the "
+            "other. Choose another table name unless this is meant",
+            dialect.name,
+            run.table,
+            _maker(existing, spec),
+            existing.marker,
+        )
     if await _must_rebuild(dialect, tx, action, existing):
         if action.decision.main is None:
             raise _changed_by_others(dialect, run, "has another primary key, or is of another kind")
@@ -132,6 +150,16 @@ async def bring_up(dialect: AnyDialect, tx: Any, action: TableAction) -> None:
     else:
         await _alter(dialect, tx, action, existing, ours)
     (spec.seen_ours.add if ours else spec.seen_ours.discard)(spec.marker)
+
+
+def _is_marked(existing: Existing) -> bool:
+    """Whether some app of ours has made the table."""
+    return (existing.marker or "").startswith("cocoindex:")
+
+
+def _maker(existing: Existing, spec: TableSpec) -> str:
+    is_same = (existing.marker or "").startswith(f"cocoindex:{spec.app}:")
+    return "this app through another context key" if is_same else "another app"
 
 
 def _is_the_marked_one(
@@ -180,14 +208,22 @@ async def _rebuild(
     dialect: AnyDialect, tx: Any, run: TableRun, spec: TableSpec, existing: Existing, ours: bool
 ) -> None:
     if not ours:
-        raise _does_not_fit(
-            dialect, run, ["its primary key, or its kind, is another"], existing.marker
-        )
+        raise _does_not_fit(dialect, run, [_key_difference(run.layout, existing)], existing)
     await dialect.apply(
         tx,
         existing,
         [DropTable(run.table, spec.options), _create(run), SetMarker(run.table, spec.marker)],
     )
+
+
+def _key_difference(layout: Layout, existing: Existing) -> str:
+    found = ", ".join(_found(name, existing.columns[name]) for name in existing.key)
+    declared = ", ".join(map(str, layout.key_columns))
+    if existing.key and found.casefold() != declared.casefold():
+        return f"its primary key is ({found}), declared ({declared})"
+    if not existing.key and existing.main is None:
+        return f"it has no primary key, declared ({declared})"
+    return "it is a table of another kind, such as a virtual or a strict one"
 
 
 async def _alter(
@@ -209,7 +245,7 @@ async def _alter(
             if isinstance(op, AddColumn)
         ]
         if differences:
-            raise _does_not_fit(dialect, run, differences, existing.marker)
+            raise _does_not_fit(dialect, run, differences, existing)
     operations = [
         replace(op, options=run.spec.options) if isinstance(op, ChangeColumn) else op
         for op in operations
@@ -342,9 +378,9 @@ async def _still_nullable(
 
 
 def _does_not_fit(
-    dialect: AnyDialect, run: TableRun, differences: list[str], marker: str | None
+    dialect: AnyDialect, run: TableRun, differences: list[str], existing: Existing
 ) -> TargetError:
-    maker = f" (it is marked {marker!r})" if marker and marker.startswith("cocoindex:") else ""
+    maker = f" (it is marked {existing.marker!r})" if _is_marked(existing) else ""
     listed = "; ".join(differences)
     return TargetError(
         f"{dialect.name} table {run.table} already exists, was not made by this app{maker}, and "

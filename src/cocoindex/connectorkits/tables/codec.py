@@ -29,7 +29,7 @@ def make_codec(dialect: Dialect[Any, Any], spec: TableSpec, *, stored: bool = Fa
             )
         )
     return RowCodec(
-        fields, schema.primary_key, title=dialect.title, table=str(spec.table), options=options
+        fields, schema.primary_key, title=dialect.name, table=str(spec.table), options=options
     )
 
 

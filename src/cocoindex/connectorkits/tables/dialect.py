@@ -47,9 +47,7 @@ class Dialect(ABC, Generic[ClientT, TxT]):
     """
 
     name: ClassVar[str]
-    """In messages about targets (``"postgres"``)."""
-    title: ClassVar[str]
-    """In messages about rows (``"Postgres"``)."""
+    """In messages (``"Postgres"``)."""
     max_rows: ClassVar[int] = 10_000
     """Most rows in one transaction."""
     max_bytes: ClassVar[int] = 64 << 20
@@ -78,7 +76,8 @@ class Dialect(ABC, Generic[ClientT, TxT]):
         """A transaction: committed at the end, rolled back on any exception or cancellation.
 
         With ``ddl`` it holds a lock under which one process at a time changes the table, where
-        the system has such a lock.
+        the system has such a lock. Raises ``connectorkits.retry.NotConnected`` where there is no
+        connection to be had, so that this is told apart from what is done with one.
         """
 
     @abstractmethod
@@ -90,6 +89,10 @@ class Dialect(ABC, Generic[ClientT, TxT]):
         """What an error means: codes, names of constraints and columns. Never data, a host with
         credentials, or a statement with values in it.
         """
+
+    def is_missing(self, error: BaseException) -> bool:
+        """Whether a table is not there that should be."""
+        return False
 
     def is_blocked(self, error: BaseException) -> bool:
         """Whether a table could not be dropped because something else depends on it."""

@@ -97,10 +97,19 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
         )
         is_system = spec.managed_by == ManagedBy.SYSTEM
         owned = is_system and self._is_owned(spec, prev)
-        decision = container.reconcile(record, _as_ours(prev), missing, is_lossy=self._is_lossy)
+        is_lost = is_system and spec.is_gone and bool(prev)
+        decision = container.reconcile(
+            record,
+            () if is_lost else _as_ours(prev),
+            missing or is_lost,
+            is_lossy=self._is_lossy,
+        )
+        if is_lost:
+            decision = decision._replace(invalidation="destructive")
         settle = _to_settle(prev, parts) if is_system else ()
         pending = self._pending(decision, prev, parts) if is_system else ()
-        loose = () if decision.main == "replace" else _loose(prev, parts, settle, pending)
+        is_anew = decision.main in ("insert", "replace")
+        loose = () if is_anew else _loose(prev, parts, settle, pending)
         left = set() if owned else _left(prev)
         if decision.invalidation is None and _may_hold_values(spec, prev, parts, left):
             decision = decision._replace(invalidation="lossy")

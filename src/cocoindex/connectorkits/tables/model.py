@@ -224,6 +224,7 @@ class TableSpec:
         options: of the connector; plain data.
         seen_ours: markers of tables that this process has seen to be the app's.
         undo: attachments of the version before that may be in the way: type, name, and data.
+        is_gone: the table was looked for, where that is cheap, and is not there.
     """
 
     table: Table
@@ -236,6 +237,7 @@ class TableSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     seen_ours: set[str] = field(default_factory=set)
     undo: Sequence[Blocker] = ()
+    is_gone: bool = False
 
     @property
     def marker(self) -> str:

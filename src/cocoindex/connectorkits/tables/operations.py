@@ -16,6 +16,7 @@ __all__ = [
     "DropTable",
     "Operation",
     "SetMarker",
+    "brief",
 ]
 
 
@@ -110,3 +111,10 @@ class SetMarker:
 
 
 Operation: TypeAlias = CreateTable | DropTable | AddColumn | DropColumn | ChangeColumn | SetMarker
+
+
+def brief(operation: Operation) -> str:
+    """An operation as messages name it: what a table is made of would fill them."""
+    return (
+        f"create table {operation.table}" if isinstance(operation, CreateTable) else f"{operation}"
+    )

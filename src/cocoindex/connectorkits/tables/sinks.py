@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import cocoindex as coco
 from cocoindex.connectorkits.batching import chunks
-from cocoindex.connectorkits.retry import retrying
+from cocoindex.connectorkits.retry import NotConnected, retrying
 from cocoindex.connectorkits.rows import key_text
 from cocoindex.connectorkits.tables.actions import AttachmentAction, TableAction, TableRun
 from cocoindex.connectorkits.tables.changes import Left, bring_up, leave, settle, verify
@@ -28,8 +28,15 @@ T = TypeVar("T")
 AnyDialect = Dialect[Any, Any]
 
 
-def client_of(dialect: AnyDialect, context_provider: coco.ContextProvider, table: Table) -> Any:
-    """The client that is provided for a table.
+def client_of(
+    dialect: AnyDialect,
+    context_provider: coco.ContextProvider,
+    table: Table,
+    *,
+    is_undeclared: bool = False,
+) -> Any:
+    """The client that is provided for a table. ``None``, if that is provided, says that a table
+    which is not declared any more shall be forgotten as it stands.
 
     Raises:
         KeyError: nothing is provided under the key.
@@ -38,7 +45,18 @@ def client_of(dialect: AnyDialect, context_provider: coco.ContextProvider, table
     try:
         client = context_provider.get(table.db_key)
     except MissingKeyError as error:
-        raise MissingKeyError(f"{dialect.name} table {table} needs a connection: {error}") from None
+        what = f"{dialect.name} table {table}"
+        if not is_undeclared:
+            raise MissingKeyError(f"{what} needs a connection: {error}") from None
+        key = table.db_key
+        raise MissingKeyError(
+            f"{what} is not declared any more, and can't be removed: it was written through the "
+            f"context key {key!r}, and nothing is provided under that name now. Provide the "
+            "database under it until the table is removed; or, if the key was renamed, forget "
+            f"what was written under its old name: builder.provide(coco.ContextKey({key!r}), None)"
+        ) from None
+    if client is None and is_undeclared:
+        return None
     wanted = dialect.client_type()
     if not isinstance(client, wanted):
         names = [cls.__name__ for cls in (wanted if isinstance(wanted, tuple) else (wanted,))]
@@ -50,28 +68,24 @@ def client_of(dialect: AnyDialect, context_provider: coco.ContextProvider, table
 
 
 class _Stage:
-    """How far an attempt has come, for messages."""
+    """The transactions of an attempt, and its failures in words."""
 
     def __init__(self, dialect: AnyDialect, client: Any, table: Table) -> None:
         self._dialect = dialect
         self._client = client
         self._table = table
-        self._is_connecting = False
 
-    @contextlib.asynccontextmanager
-    async def transaction(self, *, ddl: bool = False) -> AsyncIterator[Any]:
-        """A transaction of the client; a failure to get one is told as such."""
-        self._is_connecting = True
-        async with self._dialect.transaction(self._client, self._table, ddl=ddl) as tx:
-            self._is_connecting = False
-            yield tx
+    def transaction(self, *, ddl: bool = False) -> contextlib.AbstractAsyncContextManager[Any]:
+        """A transaction of the client."""
+        return self._dialect.transaction(self._client, self._table, ddl=ddl)
 
-    def describe(self, error: BaseException) -> str:
-        """What went wrong, and whether it was the connection."""
-        what = self._dialect.describe(error)
-        if self._is_connecting:
-            return f"no connection through context key {self._table.db_key!r}: {what}"
-        return what
+    async def run(self, attempt: Callable[[_Stage], Awaitable[T]]) -> T:
+        """Make an attempt; that there is no connection is told with the key it was to come by."""
+        try:
+            return await attempt(self)
+        except NotConnected as error:
+            place = f"{error.place} (context key {self._table.db_key!r})"
+            raise NotConnected(place, error.orig) from None
 
 
 async def _attempts(
@@ -86,15 +100,22 @@ async def _attempts(
     what = f"{dialect.name} table {table}: {doing}"
     try:
         return await retrying(
-            lambda: attempt(stage),
+            lambda: stage.run(attempt),
             is_transient=dialect.is_transient,
             what=what,
-            describe=stage.describe,
+            describe=dialect.describe,
         )
     except CocoIndexError:
         raise
     except Exception as error:  # noqa: BLE001 - any driver's; its text may hold data
-        raise TargetError(f"{what}: {stage.describe(error)}", error) from None
+        advice = _GONE.format(table.db_key) if dialect.is_missing(error) else ""
+        raise TargetError(f"{what}: {dialect.describe(error)}{advice}", error) from None
+
+
+_GONE: Final = (
+    ". The table was dropped, or the context key {!r} leads to another database now: run once with "
+    "full_reprocess=True (--full-reprocess) to make it again, with all rows"
+)
 
 
 @dataclass(frozen=True)
@@ -111,8 +132,11 @@ class TableSink:
         for action in actions:
             if action.is_nothing:
                 continue
-            client = client_of(self.dialect, context_provider, self.table)
-            if action.run.spec is None:
+            gone = action.run.spec is None
+            client = client_of(self.dialect, context_provider, self.table, is_undeclared=gone)
+            if client is None:
+                _log.warning("%s table %s stays and is forgotten", self.dialect.name, self.table)
+            elif gone:
                 await self._leave(client, action.run)
             else:
                 await self._bring_up(client, action)
@@ -137,7 +161,7 @@ class TableSink:
                     await kinds[blocker.kind].undo(tx, layout, blocker.key, blocker.data)
                 await bring_up(self.dialect, tx, action)
 
-        await _attempts(self.dialect, client, self.table, str(action), attempt)
+        await _attempts(self.dialect, client, self.table, action.brief, attempt)
 
     async def _leave(self, client: Any, run: TableRun) -> None:
         outcome = await _leave(self.dialect, client, run)
@@ -153,7 +177,10 @@ class TableSink:
                 "%s table %s stays: it was not made by this app. What the app wrote into it %s.",
                 self.dialect.name,
                 self.table,
-                "stays too (on_undeclare='keep')" if run.keeps_rows else "is deleted",
+                "stays too (on_undeclare='keep')"
+                if run.keeps_rows
+                else "is deleted; another app that has written rows with the same keys gets them "
+                "back by a run with full_reprocess=True",
             )
 
 
@@ -222,7 +249,14 @@ class RowSink:
         self, context_provider: coco.ContextProvider, actions: Sequence[RowAction]
     ) -> None:
         """Apply actions, those of one run after those of another."""
-        client = client_of(self.dialect, context_provider, self.table)
+        client = client_of(
+            self.dialect,
+            context_provider,
+            self.table,
+            is_undeclared=all(action.run.spec is None for action in actions),
+        )
+        if client is None:
+            return
         by_run: dict[object, tuple[TableRun, list[RowAction]]] = {}
         for action in actions:
             by_run.setdefault(action.run.group, (action.run, []))[1].append(action)
@@ -423,7 +457,14 @@ class AttachmentSink:
         self, context_provider: coco.ContextProvider, actions: Sequence[AttachmentAction]
     ) -> None:
         """Apply actions one by one: they are few, and each is a statement of its own."""
-        client = client_of(self.dialect, context_provider, self.table)
+        client = client_of(
+            self.dialect,
+            context_provider,
+            self.table,
+            is_undeclared=all(action.run.spec is None for action in actions),
+        )
+        if client is None:
+            return
         for action in actions:
             goes_first = action.kind.outlives_table and action.spec is None
             if goes_first or await _is_usable(self.dialect, client, action.run):

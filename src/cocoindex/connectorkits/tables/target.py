@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import cocoindex as coco
 from cocoindex.connectorkits import identifiers
-from cocoindex.connectorkits.rows import Extra, NaiveTz, RowOptions
+from cocoindex.connectorkits.rows import Extra, NaiveTz, RowOptions, key_text
 from cocoindex.connectorkits.tables.actions import Attached
 from cocoindex.connectorkits.tables.codec import make_codec
 from cocoindex.connectorkits.tables.dialect import Dialect
@@ -16,13 +16,14 @@ from cocoindex.connectorkits.tables.handlers import RowHandler
 from cocoindex.connectorkits.tables.model import (
     Blocker,
     IfExists,
+    Key,
     OnUndeclare,
     Table,
     TableSpec,
 )
 from cocoindex.connectorkits.tables.schema import TableSchema
 from cocoindex.connectorkits.target import ManagedBy
-from cocoindex.errors import UsageTypeError, UsageValueError
+from cocoindex.errors import DuplicateError, UsageTypeError, UsageValueError
 
 __all__ = ["TableOptions", "TableTarget", "table_state"]
 
@@ -64,6 +65,7 @@ def table_state(
     *,
     own: Mapping[str, Any] | None = None,
     rows: Mapping[str, Any] | None = None,
+    is_gone: bool = False,
 ) -> coco.TargetState[RowHandler]:
     """The target state of a table; checks names and options.
 
@@ -76,6 +78,8 @@ def table_state(
         options: what the user chose.
         own: options of the connector that concern the table; plain data, remembered.
         rows: options of the connector that concern rows.
+        is_gone: the table is known not to be there; if it was there before, it is made again,
+            with all rows.
 
     Raises:
         ValueError: a name or an option is not acceptable.
@@ -85,6 +89,8 @@ def table_state(
         raise UsageTypeError(
             f"{dialect.name} table {path[-1]}: db must be a ContextKey, not {type(db).__name__}"
         )
+    if not isinstance(schema, TableSchema):
+        raise _no_schema(dialect, path, schema)
     _check_names(dialect, path, schema, quoted=options.get("quoted", False))
     table = Table(db.key, path)
     app, seen_ours = _app()
@@ -102,9 +108,24 @@ def table_state(
         seen_ours=seen_ours,
         options=dict(own or {}),
         undo=blockers,
+        is_gone=is_gone,
     )
     state: coco.TargetState[RowHandler] = root.target_state(table.key, spec)
     return state
+
+
+def _no_schema(
+    dialect: Dialect[Any, Any], path: tuple[str | None, ...], given: object
+) -> UsageTypeError:
+    what = type(given).__name__
+    if isinstance(given, Coroutine):
+        given.close()  # else Python warns of it, too
+        what = "a coroutine: put 'await' before TableSchema.from_class(...)"
+    elif isinstance(given, type):
+        what = f"the class {given.__name__}: say await TableSchema.from_class({given.__name__}, …)"
+    return UsageTypeError(
+        f"{dialect.name} table {path[-1]}: table_schema must be a TableSchema, not {what}"
+    )
 
 
 def _check_names(
@@ -168,7 +189,7 @@ class _Blockers(Sequence[Blocker]):
         if not any(kind.may_block for kind in dialect.attachments.values()):
             return ()
         try:
-            key = (f"cocoindex/{dialect.name}/undo", *table.key)
+            key = ("cocoindex/undo", *table.key)
             return _Blockers(coco.use_state(key, [], type_hint=list[Blocker]))
         except RuntimeError:  # no component, a memoized call, or a path below the component's
             return ()
@@ -204,18 +225,17 @@ class TableTarget(coco.ResolvesTo["TableTarget[RowT, Any]"], Generic[RowT, coco.
     @classmethod
     def declared(cls, state: coco.TargetState[RowHandler]) -> Self:
         """Declare ``state`` in the current component."""
-        return cls(coco.declare_target_state_with_child(state), state.value)
+        try:
+            return cls(coco.declare_target_state_with_child(state), state.value)
+        except DuplicateError:
+            raise _twice(cls.dialect, state.value) from None
 
     @classmethod
     def mounted(cls, state: coco.TargetState[RowHandler]) -> Coroutine[Any, Any, Self]:
         """Mount ``state``; once that is awaited, rows can be declared."""
         # Mounted here: the component notices a mount that it has forgotten to await. Else the
         # table would go, as if nobody declared it any more.
-        return cls._mounted(coco.mount_target(state), state.value)
-
-    @classmethod
-    async def _mounted(cls, mount: Awaitable[Any], spec: Any) -> Self:
-        return cls(await mount, spec)
+        return _mounted(cls, coco.mount_target(state), state.value)
 
     def declare_row(self, *, row: RowT) -> None:
         """Declare one row: a dict, or an object with an attribute per column.
@@ -225,8 +245,19 @@ class TableTarget(coco.ResolvesTo["TableTarget[RowT, Any]"], Generic[RowT, coco.
             TypeError: a value of a type that its column can't hold.
         """
         key, fields = self._codec.encode(row)
-        coco.declare_target_state(self._provider.target_state(key, fields))
+        try:
+            coco.declare_target_state(self._provider.target_state(key, fields))
+        except DuplicateError:
+            raise self._two_rows(key) from None
         self._rows += 1
+
+    def _two_rows(self, key: Key) -> DuplicateError:
+        named = zip(self._schema.primary_key, key, strict=True)
+        columns = ", ".join(f"{name}={key_text((part,))}" for name, part in named)
+        return DuplicateError(
+            f"{self.dialect.name} table {self._table}: two rows with {columns}; a component "
+            "declares each key once"
+        )
 
     @property
     def _schema(self) -> Any:
@@ -247,3 +278,23 @@ class TableTarget(coco.ResolvesTo["TableTarget[RowT, Any]"], Generic[RowT, coco.
 
     def __coco_memo_key__(self) -> object:
         return self._provider.memo_key
+
+
+_TargetT = TypeVar("_TargetT", bound=TableTarget[Any, Any])
+
+
+async def _mounted(cls: type[_TargetT], mount: Awaitable[Any], spec: TableSpec) -> _TargetT:
+    try:
+        return cls(await mount, spec)
+    except DuplicateError:
+        raise _twice(cls.dialect, spec) from None
+
+
+_mounted.__qualname__ = "mount_table_target"  # Python warns of a forgotten await by this name
+
+
+def _twice(dialect: Dialect[Any, Any], spec: TableSpec) -> DuplicateError:
+    return DuplicateError(
+        f"{dialect.name} table {spec.table} is mounted twice: mount it once, and pass the target "
+        "to whoever declares rows in it"
+    )

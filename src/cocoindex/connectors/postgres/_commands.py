@@ -12,6 +12,7 @@ import asyncpg
 
 from cocoindex.connectorkits.tables import AttachmentKind, Layout
 from cocoindex.connectors.postgres._errors import describe, is_transient
+from cocoindex.connectors.postgres._pool import acquired
 from cocoindex.errors import TargetError
 
 __all__ = ["SqlCommandKind", "SqlCommandSpec"]
@@ -117,7 +118,7 @@ def _failed(step: str, key: str, layout: Layout, error: Any) -> TargetError:
 
 
 async def _run(client: Any, sql: str, *, autocommit: bool) -> None:
-    async with client.acquire() as connection:
+    async with acquired(client) as connection:
         if autocommit:
             for statement in _statements(sql):
                 await connection.execute(statement)

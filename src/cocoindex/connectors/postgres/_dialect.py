@@ -16,6 +16,7 @@ from cocoindex.connectorkits.rows import RowOptions
 from cocoindex.connectorkits.tables import Existing, Key, Layout, LayoutColumn, RowAction, Table
 from cocoindex.connectors.postgres import _catalog, _ddl, _errors, _indexes
 from cocoindex.connectors.postgres._commands import SqlCommandKind
+from cocoindex.connectors.postgres._pool import acquired
 from cocoindex.connectors.postgres._rows import RowStatements
 from cocoindex.connectors.postgres._wire import base_type, wire_for
 from cocoindex.errors import UsageValueError
@@ -35,8 +36,7 @@ _EXTENSION_TYPES: Final = ("vector", "halfvec", "sparsevec")
 class PostgresDialect(tables.Dialect[Any, Any]):
     """Tables through pools of asyncpg."""
 
-    name = "postgres"
-    title = "Postgres"
+    name = "Postgres"
     max_rows = 50_000
     max_bytes = 64 << 20
     max_name_bytes = 63
@@ -58,7 +58,7 @@ class PostgresDialect(tables.Dialect[Any, Any]):
         # Not the database's default: under a stricter level, what is read after waiting for the
         # lock is what stood there before. Writers here know what they write, and read nothing.
         async with (
-            client.acquire() as connection,
+            acquired(client) as connection,
             connection.transaction(isolation="read_committed"),
         ):
             if ddl:
@@ -70,6 +70,9 @@ class PostgresDialect(tables.Dialect[Any, Any]):
 
     def describe(self, error: BaseException) -> str:
         return _errors.describe(error)
+
+    def is_missing(self, error: BaseException) -> bool:
+        return isinstance(error, asyncpg.UndefinedTableError)
 
     def is_blocked(self, error: BaseException) -> bool:
         return _errors.is_blocked(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from typing import Any, Final
 
 import asyncpg
@@ -31,6 +32,8 @@ _LOWER_TO_UPPER: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_AGAIN  # no such host is no passing reason
     if isinstance(error, asyncpg.InterfaceError):
         # A connection that broke between two requests; not a closed pool, not a wrong argument.
         return not isinstance(error, ValueError) and str(error).startswith(_BROKEN)
@@ -61,14 +64,16 @@ def describe(error: BaseException) -> str:
     """What happened, without data of rows and without secrets."""
     state = getattr(error, "sqlstate", None)
     if state is None:
-        return f"{type(error).__name__}: {error}" if _is_plain(error) else type(error).__name__
+        return _of_client(error)
     return f"{_told(error, state)}{_function_of(error)} [{state}]"
 
 
 def _told(error: Any, state: str) -> str:
     if not state.startswith(_WITH_DATA):
         detail = f" ({error.detail})" if state == "2BP01" and error.detail else ""
-        advice = "; cascade=True drops them too" if state == "2BP01" else ""
+        advice = (
+            "; drop them first, or declare the table with cascade=True" if state == "2BP01" else ""
+        )
         return f"{_message(error)}{detail}{advice}"
     return _without_data(error)
 
@@ -82,8 +87,19 @@ def _function_of(error: Any) -> str:
     return f", in function {found[1]}" if found else ""
 
 
-def _is_plain(error: BaseException) -> bool:
-    return isinstance(error, OSError | asyncpg.InterfaceError) and not isinstance(error, ValueError)
+def _of_client(error: BaseException) -> str:
+    name = type(error).__name__
+    if isinstance(error, asyncpg.ClientConfigurationError):  # its text may quote the URL
+        return (
+            f"{name}: the URL or the options of the pool are not valid; a URL is like "
+            "postgresql://me@host:5432/database"
+        )
+    if not isinstance(error, OSError | asyncpg.InterfaceError) or isinstance(error, ValueError):
+        return name
+    text = " ".join(str(error).split())
+    if text == "pool is not initialized":
+        text += ": provide it with 'async with asyncpg.create_pool(...) as pool'"
+    return f"{name}: {text}" if text else name
 
 
 def _message(error: Any) -> str:
@@ -93,6 +109,7 @@ def _message(error: Any) -> str:
 def _without_data(error: Any) -> str:
     """``check violation, constraint n_is_positive, column n``, from the error's fields."""
     name = _LOWER_TO_UPPER.sub(" ", type(error).__name__.removesuffix("Error")).lower()
+    name = "invalid data" if name == "data" else name
     for field in ("constraint", "column", "data_type"):
         value = getattr(error, f"{field}_name", None)
         if value:

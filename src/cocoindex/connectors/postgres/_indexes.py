@@ -15,6 +15,7 @@ from cocoindex.connectorkits.tables import AttachmentKind, Layout
 from cocoindex.connectors.postgres._catalog import lock, qualified
 from cocoindex.connectors.postgres._ddl import search_column
 from cocoindex.connectors.postgres._literals import sql_text
+from cocoindex.connectors.postgres._pool import acquired
 from cocoindex.connectors.postgres._vectors import VECTOR_TYPES
 from cocoindex.connectors.postgres._wire import base_type, type_size
 from cocoindex.core.memo_key import fingerprint_object
@@ -119,7 +120,7 @@ class _IndexKind(AttachmentKind[Any]):
 
     async def create(self, client: Any, layout: Layout, key: str, spec: Any) -> bool:
         name = index_name(layout.table.name, self.kind, key)
-        async with client.acquire() as connection:
+        async with acquired(client) as connection:
             definition = await self._definition(connection, layout, spec)
             if definition is None:
                 return False
@@ -132,7 +133,7 @@ class _IndexKind(AttachmentKind[Any]):
         self, client: Any, layout: Layout, key: str, _data: tuple[str | None, ...]
     ) -> None:
         name = index_name(layout.table.name, self.kind, key)
-        async with client.acquire() as connection:
+        async with acquired(client) as connection:
             in_schema = await _in_schema(connection, layout, name)
             found = await connection.fetchrow(_INDEX, in_schema, qualified(layout.table))
             if found is not None and found["is_ours"]:  # else the name is somebody else's
@@ -242,7 +243,7 @@ class FtsIndexKind(AttachmentKind[FtsIndexSpec]):
         language, column = sql_text(spec.language), quote(spec.column)
         name = index_name(layout.table.name, "fts", key)
         async with (
-            client.acquire() as connection,
+            acquired(client) as connection,
             connection.transaction(isolation="read_committed"),
         ):
             await lock(connection, layout.table)
@@ -260,10 +261,13 @@ class FtsIndexKind(AttachmentKind[FtsIndexSpec]):
     def data(self, spec: FtsIndexSpec) -> tuple[str | None, ...]:
         return (spec.column,)
 
+    def describe(self, key: str, spec: FtsIndexSpec | None) -> str:
+        return f"{'drop' if spec is None else 'create'} full-text index of {key}"
+
     async def drop(
         self, client: Any, layout: Layout, key: str, data: tuple[str | None, ...]
     ) -> None:
-        async with client.acquire() as connection:
+        async with acquired(client) as connection:
             await _drop_words(connection, layout, quote(search_column(data[0] or key)))
 
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
+
+import asyncpg
 
 import cocoindex as coco
 from cocoindex.connectorkits.async_adapters import async_to_sync_iter
 from cocoindex.connectorkits.retry import retrying
 from cocoindex.connectorkits.unique_keys import UniqueKeys
 from cocoindex.connectors.postgres import _errors
+from cocoindex.connectors.postgres._pool import acquired_here
 from cocoindex.connectors.postgres._reading import Reading, TableShape
 from cocoindex.connectors.postgres._source_rows import KeyedRow, RowMaker
 from cocoindex.core.datatype import RecordType, is_record_type
-from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
-
-if TYPE_CHECKING:
-    import asyncpg
+from cocoindex.errors import (
+    CocoIndexError,
+    SourceError,
+    UsageError,
+    UsageTypeError,
+    UsageValueError,
+)
 
 __all__ = ["PgSourceSpec", "PgTableSource", "RowFetcher"]
 
@@ -79,7 +84,7 @@ class PgTableSource(Generic[RowT]):
     decoded, vectors are NumPy arrays, the rest is what the driver returns.
 
     Args:
-        pool: connections to the database.
+        pool: connections to the database, or the context key under which they are provided.
         table_name: a table, view, partitioned or foreign table.
         columns: which columns; default: the fields of ``row_type``, else all.
         pg_schema_name: its schema; default: the first of the search path that has the table.
@@ -101,12 +106,12 @@ class PgTableSource(Generic[RowT]):
 
     Raises:
         ValueError: names or options contradict each other.
-        TypeError: ``row_type`` is no record type.
+        TypeError: ``row_type`` is no record type, or ``pool`` no pool.
     """
 
     def __init__(
         self,
-        pool: asyncpg.Pool[Any],
+        pool: asyncpg.Pool[Any] | coco.ContextKey[asyncpg.Pool[Any]],
         *,
         table_name: str,
         columns: Sequence[str] | None = None,
@@ -132,7 +137,7 @@ class PgTableSource(Generic[RowT]):
             _check_name(ordinal_column, "column name")
         names = _columns(columns, row_type)
         self.spec = PgSourceSpec(table_name, names, pg_schema_name)
-        self._pool = pool
+        self._pool: asyncpg.Pool[Any] | coco.ContextKey[asyncpg.Pool[Any]] = _checked(pool)
         self._row_type, self._row_factory = row_type, row_factory
         self._reading = Reading(
             table=(pg_schema_name, table_name),
@@ -180,13 +185,15 @@ class PgTableSource(Generic[RowT]):
         self, wants_key: bool
     ) -> AsyncIterator[tuple[TableShape, Sequence[Any]]]:
         opened, shape, cursor = await self._retrying(lambda: self._open_snapshot(wants_key))
-        async with opened:
-            while records := await cursor.fetch(self._batch):
-                yield shape, records
+        with self._told():
+            async with opened:
+                while records := await cursor.fetch(self._batch):
+                    yield shape, records
 
     async def _open_snapshot(self, wants_key: bool) -> tuple[AsyncExitStack, TableShape, Any]:
         async with AsyncExitStack() as stack:
-            connection = await stack.enter_async_context(_acquired(self._pool, for_long=True))
+            pool = self._connected()
+            connection = await stack.enter_async_context(acquired_here(pool, for_long=True))
             await stack.enter_async_context(
                 connection.transaction(isolation="repeatable_read", readonly=True)
             )
@@ -207,42 +214,49 @@ class PgTableSource(Generic[RowT]):
 
     async def _page(self, after: tuple[Any, ...] | None) -> tuple[TableShape, Sequence[Any]]:
         async def fetch() -> tuple[TableShape, Sequence[Any]]:
-            async with _acquired(self._pool) as connection, connection.transaction(readonly=True):
+            async with (
+                acquired_here(self._connected()) as connection,
+                connection.transaction(readonly=True),
+            ):
                 shape = await self._reading.shape(connection, keyed=True)
                 query, arguments = self._reading.page(shape, after, self._batch)
                 return shape, await connection.fetch(query, *arguments)
 
         return await self._retrying(fetch)
 
+    def _connected(self) -> asyncpg.Pool[Any]:
+        if not isinstance(self._pool, coco.ContextKey):
+            return self._pool
+        pool: Any = coco.use_context(self._pool)
+        return cast("asyncpg.Pool[Any]", _checked(pool))
+
     async def _retrying(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        return await retrying(
-            attempt,
-            is_transient=_errors.is_transient,
-            what=f"reading table {self.spec}",
-            describe=_errors.describe,
-        )
+        with self._told():
+            return await retrying(
+                attempt,
+                is_transient=_errors.is_transient,
+                what=f"reading Postgres table {self.spec}",
+                describe=_errors.describe,
+            )
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except CocoIndexError:
+            raise
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            what = f"reading Postgres table {self.spec}: {_errors.describe(error)}"
+            raise SourceError(what, error) from None
 
 
-def _acquired(pool: Any, *, for_long: bool = False) -> AbstractAsyncContextManager[Any]:
-    """A connection of the pool; or one like it, where another loop runs, or where taking the
-    only one for as long as rows are worked on would leave none to write them with.
-    """
-    is_here = pool._loop is asyncio.get_running_loop()  # noqa: SLF001 - nothing public tells
-    if is_here and not (for_long and pool.get_max_size() < 2):
-        acquired: AbstractAsyncContextManager[Any] = pool.acquire()
-        return acquired
-    return _connected(pool)
-
-
-@asynccontextmanager
-async def _connected(pool: Any) -> AsyncIterator[Any]:
-    import asyncpg
-
-    connection = await asyncpg.connect(*pool._connect_args, **pool._connect_kwargs)  # noqa: SLF001 - as above
-    try:
-        yield connection
-    finally:
-        await connection.close()
+def _checked(pool: object) -> Any:
+    if isinstance(pool, (asyncpg.Pool, coco.ContextKey)):
+        return pool
+    raise UsageTypeError(
+        f"PgTableSource needs a pool of asyncpg, or the context key of one, not "
+        f"{type(pool).__name__}"
+    )
 
 
 def _columns(columns: Sequence[str] | None, row_type: Any) -> tuple[str, ...] | None:

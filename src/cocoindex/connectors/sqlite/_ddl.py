@@ -69,7 +69,7 @@ def _change(connection: Any, existing: tables.Existing, changes: Sequence[Column
     if broken:
         named = ", ".join(sorted({f"{d.kind} {d.name}" for d, _ in broken}))
         raise TargetError(
-            f"sqlite table {existing.detail}: {named} needs a column that would be gone or of "
+            f"SQLite table {existing.detail}: {named} needs a column that would be gone or of "
             "another type. Drop it, update, and make it again."
         )
 
@@ -161,7 +161,7 @@ def _changed(connection: Any, name: str, changes: Sequence[ColumnChange]) -> Tab
     for change in changes:
         if isinstance(change, tables.DropColumn) and (users := table.users_of(change.name)):
             raise TargetError(
-                f"sqlite table {name}: column {change.name} can't be dropped, because others have "
+                f"SQLite table {name}: column {change.name} can't be dropped, because others have "
                 f"added to the table what needs it: {'; '.join(users)}. Make the table without "
                 "that by hand, or drop it and update with full_reprocess=True."
             )
@@ -182,7 +182,7 @@ def _refuse_if_referenced(connection: Any, name: str) -> None:
     """``DROP TABLE`` would delete rows in other tables, by ``ON DELETE CASCADE``."""
     if is_referenced(connection, name):
         raise TargetError(
-            f"sqlite table {name} has to be built anew, but other tables refer to it, and this "
+            f"SQLite table {name} has to be built anew, but other tables refer to it, and this "
             "connection enforces foreign keys: update with PRAGMA foreign_keys=OFF"
         )
 

@@ -32,8 +32,7 @@ Tx = BlockingClient[Any]
 class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
     """Tables in a SQLite database, vec0 tables among them."""
 
-    name = "sqlite"
-    title = "SQLite"
+    name = "SQLite"
     max_rows = 10_000
     adds_not_null = "at once"
     marks_names = True
@@ -56,6 +55,10 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
     def is_transient(self, error: BaseException) -> bool:
         """Locks of other connections pass."""
         return error_code(error) in BUSY_CODES
+
+    def is_missing(self, error: BaseException) -> bool:
+        """SQLite has no code for it."""
+        return "no such table" in str(error)
 
     def blames_row(self, error: BaseException) -> bool:
         """Constraints, types in strict tables, and values that are too big."""

@@ -31,11 +31,13 @@ class Driver(NamedTuple):
         open: ``(database, timeout in seconds, options) -> connection`` in autocommit mode, usable
             from any thread.
         loads_extensions: whether its connections can.
+        error: the base class of its errors.
     """
 
     name: str
     open: Callable[[str, float, dict[str, Any]], Any]
     loads_extensions: bool
+    error: type[Exception]
 
 
 def choose(name: DriverName) -> Driver:
@@ -66,7 +68,9 @@ def _dbapi(name: str, module: Any) -> Driver:
             database, timeout=timeout, isolation_level=None, check_same_thread=False, **options
         )
 
-    return Driver(name, open_connection, hasattr(module.Connection, "enable_load_extension"))
+    return Driver(
+        name, open_connection, hasattr(module.Connection, "enable_load_extension"), module.Error
+    )
 
 
 def _apsw() -> Driver:
@@ -82,7 +86,7 @@ def _apsw() -> Driver:
         connection.setbusytimeout(int(timeout * 1000))
         return connection
 
-    return Driver("apsw", open_connection, True)
+    return Driver("apsw", open_connection, True, apsw.Error)
 
 
 def _imported(module: str, package: str) -> Any:
@@ -101,28 +105,35 @@ _MAKERS: Final[dict[str, Callable[[], Driver]]] = {
 }
 
 
-def vec_path(driver: Driver, *, required: bool) -> str | None:
-    """The file of the sqlite-vec extension, if ``driver`` can load it.
+def vec_path(driver: Driver, database: str) -> str:
+    """The file of the sqlite-vec extension, for a connection to ``database``.
 
     Raises:
-        ImportError: required, and sqlite-vec is not installed.
-        RuntimeError: required, and the driver can't load extensions.
+        ImportError: sqlite-vec is not installed.
+        RuntimeError: the driver can't load extensions.
     """
     try:
         sqlite_vec = importlib.import_module("sqlite_vec")
     except ImportError as error:
-        if not required:
-            return None
-        raise ImportError(f"vectors in SQLite need the package sqlite-vec. {_INSTALL}") from error
+        then = "" if driver.loads_extensions else f" Then {_other_driver(database)}"
+        raise ImportError(
+            "vectors in SQLite need the package sqlite-vec: pip install 'cocoindex[sqlite]'."
+            f"{then} {_INSTALL}"
+        ) from error
     if not driver.loads_extensions:
-        if not required:
-            return None
         raise UsageError(
-            "sqlite-vec extension must be loaded, but the sqlite3 module of this Python can't "
-            "load extensions. Use a Python built with --enable-loadable-sqlite-extensions, or "
-            "connect(..., driver='apsw') or driver='pysqlite3' with that package installed."
+            "sqlite-vec extension must be loaded to use vectors, but the sqlite3 module of this "
+            f"Python can't load extensions: {_other_driver(database)} (Another way out is a Python "
+            "built with --enable-loadable-sqlite-extensions.)"
         )
     return str(Path(sqlite_vec.loadable_path()))
+
+
+def _other_driver(database: str) -> str:
+    return (
+        "open the database with the driver that cocoindex[sqlite] brings, "
+        f"sqlite.managed_connection({database!r}, driver='apsw')."
+    )
 
 
 def error_code(error: BaseException) -> int | None:

@@ -11,13 +11,13 @@ from cocoindex.connectorkits import identifiers
 from cocoindex.connectorkits.tables import LayoutColumn, Main
 from cocoindex.errors import UsageError, UsageValueError
 
-__all__ = ["EXTENSION_MISSING", "Vec0TableDef", "arguments", "is_vec0", "key_of", "value_sql"]
+__all__ = ["Vec0TableDef", "arguments", "is_vec0", "key_of", "value_sql"]
 
 Metric = Literal["l2", "cosine", "l1"]
 
-EXTENSION_MISSING: Final = (
-    "sqlite-vec extension must be loaded to use vectors: connect(..., load_vec=True) says what "
-    "is missing"
+_EXTENSION_MISSING: Final = (
+    "sqlite-vec extension must be loaded to use vectors: install cocoindex[sqlite], and if the "
+    "sqlite3 module can't load extensions, open the database with driver='apsw'"
 )
 
 _TAG: Final = "vec0"
@@ -156,10 +156,4 @@ def check_loaded(connection: Any) -> None:
         "SELECT 1 FROM pragma_function_list WHERE name = 'vec_version'"
     ).fetchall()
     if not found:
-        raise UsageError(EXTENSION_MISSING)
-
-
-def require_extension(loaded: set[str]) -> None:
-    """Raises ``RuntimeError`` unless sqlite-vec is loaded."""
-    if "sqlite-vec" not in loaded:
-        raise UsageError(EXTENSION_MISSING)
+        raise UsageError(_EXTENSION_MISSING)

@@ -11,11 +11,13 @@ from typing import Any, Literal
 from cocoindex.connectorkits.threads import BlockingClient
 from cocoindex.connectors.sqlite._drivers import Driver, DriverName, choose, vec_path
 from cocoindex.core.rwlock import RWLock
-from cocoindex.errors import UsageError
+from cocoindex.errors import TargetConnectionError, UsageError
 
 __all__ = ["ManagedConnection", "connect", "managed_connection"]
 
 VEC = "sqlite-vec"
+
+_MUST = "sqlite-vec extension must be loaded to use vectors:"
 
 JournalMode = Literal["wal", "delete", "truncate", "persist", "memory", "off"]
 Synchronous = Literal["off", "normal", "full", "extra"]
@@ -49,9 +51,10 @@ def connect(
     Raises:
         ImportError: the extension or the driver is asked for and not installed.
         RuntimeError: the extension is asked for and can't be loaded.
+        ConnectionError: the file can't be opened, or is no database.
     """
     found = choose(driver)
-    extension = None if load_vec is False else vec_path(found, required=load_vec is True)
+    extension, why_not = _vec(found, str(database), load_vec)
     opener = _Opener(
         found,
         str(database),
@@ -61,7 +64,19 @@ def connect(
         synchronous,
         kwargs,
     )
-    return ManagedConnection(opener)
+    return ManagedConnection(opener, why_not)
+
+
+def _vec(driver: Driver, database: str, load_vec: bool | Literal["auto"]) -> tuple[str | None, str]:
+    """The file of sqlite-vec; or None, and why it is not loaded."""
+    if load_vec is False:
+        return None, f"{_MUST} {database} was opened with load_vec=False"
+    try:
+        return vec_path(driver, database), ""
+    except (ImportError, UsageError) as error:
+        if load_vec is True:
+            raise
+        return None, str(error) if isinstance(error, UsageError) else f"{_MUST} {error}"
 
 
 @contextlib.contextmanager
@@ -100,6 +115,23 @@ class _Opener:
         return self.database in ("", ":memory:") or "mode=memory" in self.database
 
     def open(self, *, readonly: bool = False) -> Any:
+        try:
+            return self._open(readonly=readonly)
+        except self.driver.error as error:
+            raise TargetConnectionError(
+                f"can't open the SQLite database {self.database}{self._why()}: {error}", error
+            ) from None
+
+    def _why(self) -> str:
+        """What SQLite's own messages leave out."""
+        path = Path(self.database)
+        if self._options.get("uri") or self.is_private:
+            return ""
+        if not path.parent.is_dir():
+            return f" (there is no folder {path.parent.absolute()})"
+        return " (it is a folder)" if path.is_dir() else ""
+
+    def _open(self, *, readonly: bool) -> Any:
         connection = self.driver.open(self.database, self._timeout, dict(self._options))
         try:
             if self.extension is not None:
@@ -134,8 +166,9 @@ class ManagedConnection:
         loaded_extensions: ``{"sqlite-vec"}`` or empty.
     """
 
-    def __init__(self, opener: _Opener) -> None:
+    def __init__(self, opener: _Opener, no_vec: str = "") -> None:
         self._opener = opener
+        self._no_vec = no_vec
         self._connection = opener.open()
         self._lock = RWLock()
         self._readers: list[Any] = []
@@ -150,6 +183,25 @@ class ManagedConnection:
     def driver(self) -> str:
         """The library in use: ``"sqlite3"``, ``"pysqlite3"`` or ``"apsw"``."""
         return self._opener.driver.name
+
+    def may_have_table(self, name: str) -> bool:
+        """Whether a table of that name is there; also true where looking would mean waiting."""
+        if self._opener.is_private:
+            return True
+        try:
+            with self.readonly() as db:
+                found = db.execute(
+                    "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE",
+                    (name,),
+                ).fetchall()
+        except self._opener.driver.error:
+            return True
+        return bool(found)
+
+    def require_vec(self) -> None:
+        """Raises ``RuntimeError``, with what to do, unless sqlite-vec is loaded."""
+        if VEC not in self.loaded_extensions:
+            raise UsageError(self._no_vec)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Any]:

