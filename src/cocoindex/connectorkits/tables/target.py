@@ -168,7 +168,7 @@ class _Blockers(Sequence[Blocker]):
         if not any(kind.may_block for kind in dialect.attachments.values()):
             return ()
         try:
-            key = (f"cocoindex/{dialect.name}/undo", *table.key)
+            key = ("cocoindex/undo", *table.key)
             return _Blockers(coco.use_state(key, [], type_hint=list[Blocker]))
         except RuntimeError:  # no component, a memoized call, or a path below the component's
             return ()
