@@ -312,16 +312,20 @@ class RowSink:
             return await self._apply(stage, run, part)
 
         statements = await _attempts(self.dialect, client, self.table, _counted(part), attempt)
-        self._report([part], size, statements, attempts - 1, started)
+        self._done(run, [part], size, statements, attempts - 1, started)
 
-    def _report(
+    def _done(
         self,
+        run: TableRun,
         parts: Sequence[Sequence[RowAction]],
         size: int,
         statements: int,
         retries: int,
         started: float,
     ) -> None:
+        if run.refused:
+            for key in [action.key for part in parts for action in part]:
+                run.refused.pop(key, None)
         written = sum(action.fields is not None for part in parts for action in part)
         coco.report_target_stats(
             f"{self.dialect.name} table {self.table}",
@@ -345,14 +349,12 @@ class RowSink:
             return False
         upserts = {a.key: a for part in parts for a in part if a.fields is not None}
         earlier = [action for key, action in run.refused.items() if key not in upserts]
-        rewritten = await self._rewritten(client, run, parts) or (
-            bool(earlier) and await self._rewritten(client, run, [earlier, *parts])
-        )
-        if rewritten:
-            run.refused.clear()
-        else:
-            run.refused.update(upserts)
-        return rewritten
+        if await self._rewritten(client, run, parts):
+            return True
+        if earlier and await self._rewritten(client, run, [earlier, *parts]):
+            return True
+        run.refused.update(upserts)
+        return False
 
     async def _rewritten(
         self, client: Any, run: TableRun, parts: Sequence[Sequence[RowAction]]
@@ -375,13 +377,13 @@ class RowSink:
         try:
             count = await _attempts(dialect, client, self.table, "writing rows anew", attempt)
         except TargetError as error:
-            if error.orig is not None and dialect.is_taken(error.orig):
+            if error.orig is not None and dialect.blames_row(error.orig):
                 return False
             raise
         if count is None:
             return False
         size = sum(dialect.size_of(action.fields) for part in parts for action in part)
-        self._report(parts, size, count, 0, started)
+        self._done(run, parts, size, count, 0, started)
         return True
 
     async def _apply(
