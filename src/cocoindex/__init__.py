@@ -79,7 +79,14 @@ from cocoindex.engine.scope import (
     get_component_context,
 )
 from cocoindex.engine.settings import DatabaseConnectionSpec, LmdbSettings, Settings
-from cocoindex.engine.stats import ComponentStats, UpdateSnapshot, UpdateStats, UpdateStatus
+from cocoindex.engine.stats import (
+    ComponentStats,
+    TargetStats,
+    UpdateSnapshot,
+    UpdateStats,
+    UpdateStatus,
+    report_target_stats,
+)
 from cocoindex.engine.targets import (
     ChildSlot,
     ChildTargetDef,
@@ -155,6 +162,7 @@ __all__ = [
     "TargetState",
     "TargetStateProvider",
     "TargetStatesProvider",
+    "TargetStats",
     "TransientError",
     "UpdateHandle",
     "UpdateSnapshot",
@@ -180,6 +188,7 @@ __all__ = [
     "register_memo_key_function",
     "register_not_memo_keyable",
     "register_root_target_states_provider",
+    "report_target_stats",
     "runtime",
     "serialize_by_pickle",
     "show_progress",

@@ -11,6 +11,7 @@ import cocoindex as coco
 EXPORTED = """
     App AppConfig UpdateHandle DropHandle show_progress
     ComponentStats StatsGroupHandle UpdateSnapshot UpdateStats UpdateStatus stats_group
+    TargetStats report_target_stats
     fn LogicTracking RetryWithSmallerBatch memo_fingerprint register_memo_key_function
     register_not_memo_keyable NotMemoKeyable MemoStateOutcome logic_propagated_to_callers
     logic_tracked

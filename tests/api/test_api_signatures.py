@@ -207,7 +207,7 @@ def test_leading_parameters_of_an_app_leave_every_keyword_to_the_main_function(
             "ComponentStats",
             "num_execution_starts num_unchanged num_adds num_deletes num_reprocesses num_errors",
         ),
-        ("UpdateStats", "by_component"),
+        ("UpdateStats", "by_component by_target"),
         ("UpdateSnapshot", "stats status result"),
         ("MemoStateOutcome", "state memo_valid recollect_after_run"),
     ],

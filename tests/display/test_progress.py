@@ -23,7 +23,13 @@ from cocoindex.display.progress import (
     format_stats,
     format_status,
 )
-from cocoindex.engine.stats import ComponentStats, UpdateSnapshot, UpdateStats, UpdateStatus
+from cocoindex.engine.stats import (
+    ComponentStats,
+    TargetStats,
+    UpdateSnapshot,
+    UpdateStats,
+    UpdateStatus,
+)
 
 
 class Handle:
@@ -128,6 +134,15 @@ def test_plain_signs_are_ascii() -> None:
         "* f: 3 total | 2 added, 1 errors",
         "/  g: 3 total, 1 in-flight | 2 added",
         "Elapsed: 1.2s",
+    ]
+
+
+def test_a_target_tells_what_was_done_to_it() -> None:
+    done = TargetStats(12_000, 5, 1_250_000, 3, 0, 0.5)
+    stats = UpdateStats({"f": DONE}, {"postgres table docs": done, "other": TargetStats(retries=2)})
+    assert format_stats(stats, Phase(1), PLAIN)[1:3] == [
+        "-> postgres table docs: 12,000 written, 5 deleted | 1.2 MB, 3 statements, 0.5s",
+        "-> other: nothing written | 0.0 MB, 0 statements, 2 retries, 0.0s",
     ]
 
 

@@ -286,3 +286,39 @@ class TestMergedCalls:
         await bench.run(body)
         assert sorted(target.rows) == list(range(1000))
         assert len(target.actions) == 1000
+
+
+class Reporting(Apply):
+    def sync(self, _provider, actions):
+        coco.report_target_stats("notes", rows_upserted=len(actions), seconds=0.5)
+
+    async def asynchronous(self, _provider, actions):
+        self.sync(_provider, actions)
+
+
+@pytest.mark.parametrize("kind", ["sync", "asynchronous"])
+async def test_what_a_sink_reports_is_told_with_the_statistics(bench, request, kind):
+    apply = Reporting()
+
+    def make():
+        if kind == "sync":
+            return coco.TargetActionSink.from_fn(apply.sync)
+        return coco.TargetActionSink.from_async_fn(apply.asynchronous)
+
+    provider = provider_of(make, request)
+
+    async def main():
+        for name in "ab":
+            handle = await coco.mount(sub(name), declaring(provider, name, name * 2))
+            await handle.ready()
+
+    handle = bench.start(main)
+    await handle
+    assert handle.stats().by_target == {"notes": coco.TargetStats(4, seconds=1.0)}
+    handle = bench.start(main)
+    await handle
+    assert handle.stats().by_target == {"notes": coco.TargetStats(4, seconds=1.0)}
+
+
+def test_a_report_outside_of_a_sink_counts_nowhere():
+    coco.report_target_stats("notes", rows_upserted=1)

@@ -81,7 +81,8 @@ class Phase(NamedTuple):
 
 
 def format_stats(stats: Any, phase: Phase, glyphs: Glyphs = FANCY, tick: int = 0) -> list[str]:
-    """One line per processor, in order of first appearance, then the status line.
+    """A line for each processor, in order of first appearance, and each target that reports what
+    is done to it; then the status line.
 
     Args:
         stats: an ``UpdateStats``, or None if nothing has been counted yet.
@@ -91,7 +92,25 @@ def format_stats(stats: Any, phase: Phase, glyphs: Glyphs = FANCY, tick: int = 0
     """
     rows = stats.by_component.items() if stats is not None else ()
     lines = [format_processor(name, counts, glyphs, tick) for name, counts in rows]
+    targets = stats.by_target.items() if stats is not None else ()
+    lines += [format_target(name, done) for name, done in targets]
     return [*lines, format_status(phase, glyphs)]
+
+
+def format_target(name: str, done: Any) -> str:
+    """``-> postgres table docs: 1,000 written, 5 deleted | 1.2 MB, 3 statements, 0.5s``."""
+    rows = [
+        f"{number:,} {what}"
+        for number, what in ((done.rows_upserted, "written"), (done.rows_deleted, "deleted"))
+        if number
+    ]
+    cost = [
+        f"{done.bytes / 1e6:.1f} MB",
+        f"{done.statements:,} statements",
+        *([f"{done.retries} retries"] if done.retries else []),
+        f"{done.seconds:.1f}s",
+    ]
+    return f"-> {name}: {', '.join(rows) or 'nothing written'} | {', '.join(cost)}"
 
 
 def format_processor(name: str, counts: Any, glyphs: Glyphs = FANCY, tick: int = 0) -> str:

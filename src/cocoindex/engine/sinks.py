@@ -12,12 +12,14 @@ import msgspec
 
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.providers import TargetStateProvider
+from cocoindex.engine.stats import reporting_to
 from cocoindex.engine.targets import ChildTargetDef, TargetActionSink, call_sink, plan_child
 from cocoindex.engine.workers import worker_pool
 from cocoindex.errors import StoreError, TransientError, UsageError, UsageValueError
 
 if TYPE_CHECKING:
     from cocoindex.engine.context_values import ContextProvider
+    from cocoindex.engine.stats import StatsGroup
     from cocoindex.engine.submission import SinkActions
     from cocoindex.state.base import Section
 
@@ -39,11 +41,28 @@ to be efficient, small enough that an interrupted run has committed what it did 
 class _Request(msgspec.Struct, eq=False, gc=False):
     """The actions of one component, waiting for the next call of their sink."""
 
+<<<<<<< ours
     actions: list[Any]
     wants_child: Sequence[int]
     section: Section
     where: object
     done: asyncio.Future[Children | None]
+=======
+    __slots__ = ("_check", "actions", "done", "stats", "wants_child")
+
+    def __init__(
+        self,
+        actions: list[Any],
+        wants_child: Sequence[int],
+        check: Callable[[], None],
+        stats: StatsGroup | None,
+    ) -> None:
+        self.actions = actions
+        self.stats = stats
+        self.wants_child = wants_child
+        self._check = check
+        self.done: asyncio.Future[Children | None] = asyncio.get_running_loop().create_future()
+>>>>>>> theirs
 
     def may_go(self) -> bool:
         """Whether somebody waits for it and may still act; else it has failed."""
@@ -79,6 +98,7 @@ class SinkQueue:
         self._task: asyncio.Task[None] | None = None
         self._call_actions = FIRST_CALL_ACTIONS
 
+<<<<<<< ours
     def apply(
         self, actions: SinkActions, section: Section, where: object
     ) -> asyncio.Future[Children | None]:
@@ -87,6 +107,17 @@ class SinkQueue:
         self._waiting.append(
             _Request(actions.actions, tuple(actions.children), section, where, done)
         )
+=======
+    async def apply(
+        self,
+        actions: list[Any],
+        wants_child: Sequence[int],
+        check: Callable[[], None],
+        stats: StatsGroup | None,
+    ) -> Children | None:
+        request = _Request(actions, wants_child, check, stats)
+        self._waiting.append(request)
+>>>>>>> theirs
         if self._task is None:
             # A fresh context: neither a component's scope nor its deadline applies inside.
             self._task = loop.create_task(self._drain(), context=contextvars.Context())
@@ -172,6 +203,7 @@ class SinkQueue:
         for request in requests:
             wants_child += [len(actions) + position for position in request.wants_child]
             actions += request.actions
+        reporting_to.set(requests[0].stats)
         children = await call_sink(
             self._sink, self._context_provider, actions, wants_child, _run_on_worker
         )
@@ -206,7 +238,9 @@ def _hand_out(requests: list[_Request], children: Children | None) -> None:
 
 
 async def _run_on_worker(call: Callable[[], Any]) -> Any:
-    return await worker_pool().submit(contextvars.Context(), call)
+    context = contextvars.Context()
+    context.run(reporting_to.set, reporting_to.get())
+    return await worker_pool().submit(context, call)
 
 
 class Sinks:
@@ -216,19 +250,42 @@ class Sinks:
         self._context_provider = context_provider
         self._queues: dict[object, SinkQueue] = {}
 
+<<<<<<< ours
     def apply(
         self, actions: SinkActions, section: Section, where: object
     ) -> asyncio.Future[Children | None]:
         """Apply one component's actions for one sink, for :func:`resolve_children` to see.
 
         First, what ``section`` has been given so far is made durable, once for all who wait.
+=======
+    async def apply(
+        self,
+        actions: SinkActions,
+        check: Callable[[], None],
+        stats: StatsGroup | None = None,
+    ) -> None:
+        """Apply one component's actions for one sink, and resolve child providers.
+
+        ``check`` raises ``StoreError``, right before the sink is called, if it must not be.
+        ``stats`` gets what the sink reports.
+>>>>>>> theirs
         """
         key = actions.sink.key
         queue = self._queues.get(key)
         if queue is None:
+<<<<<<< ours
             idle = functools.partial(self._queues.pop, key, None)
             queue = self._queues[key] = SinkQueue(actions.sink, self._context_provider, idle)
         return queue.apply(actions, section, where)
+=======
+            queue = self._queues[actions.sink.key] = SinkQueue(actions.sink, self._context_provider)
+        try:
+            children = await queue.apply(actions.actions, list(actions.children), check, stats)
+        finally:
+            if queue.is_idle:
+                self._queues.pop(actions.sink.key, None)
+        resolve_children(actions, children)
+>>>>>>> theirs
 
     def plan(self, actions: SinkActions) -> None:
         """Resolve child providers from the actions alone, for a preview.

@@ -1,11 +1,15 @@
-"""Counters of what a run did, by processor, and who watches them."""
+"""Counters of what a run did, by processor and by target, and who watches them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import operator
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextvars import ContextVar
 from enum import IntEnum, StrEnum
+from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar
 
 R = TypeVar("R")
@@ -38,10 +42,31 @@ class ComponentStats(NamedTuple):
         return self.num_errors
 
 
+class TargetStats(NamedTuple):
+    """What sinks did to one target, as they report it.
+
+    Attributes:
+        rows_upserted: rows, points or files that were written.
+        rows_deleted: the same, removed.
+        bytes: how much data was sent, about.
+        statements: requests that carried it.
+        retries: attempts that failed for a passing reason.
+        seconds: how long it took.
+    """
+
+    rows_upserted: int = 0
+    rows_deleted: int = 0
+    bytes: int = 0
+    statements: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+
+
 class UpdateStats(NamedTuple):
     """A consistent snapshot of all counters of one operation."""
 
     by_component: dict[str, ComponentStats]
+    by_target: Mapping[str, TargetStats] = MappingProxyType({})
 
     @property
     def total(self) -> ComponentStats:
@@ -84,6 +109,8 @@ class StatsGroup:
         self.status = UpdateStatus.RUNNING
         self.terminated = False
         self._rows: dict[str, list[int]] = {}
+        self._targets: dict[str, TargetStats] = {}
+        self._targets_lock = threading.Lock()  # synchronous sinks run on threads
         self._changes = 0
         self._watchers: set[_Watcher] = set()
         self._members = 0
@@ -104,6 +131,13 @@ class StatsGroup:
         row = self._row(processor)
         row[Counter.STARTS] += 1
         row[Counter.UNCHANGED] += 1
+        self._changed()
+
+    def count_target(self, name: str, done: TargetStats) -> None:
+        """What a sink reports; from any thread."""
+        with self._targets_lock:
+            known = self._targets.get(name, TargetStats())
+            self._targets[name] = TargetStats(*map(operator.add, known, done))
         self._changed()
 
     def finish_cancelled(self, processor: str) -> None:
@@ -141,7 +175,8 @@ class StatsGroup:
     def snapshot(self) -> UpdateStats | None:
         if not self._rows:
             return None
-        return UpdateStats({name: ComponentStats(*row) for name, row in list(self._rows.items())})
+        rows = {name: ComponentStats(*row) for name, row in list(self._rows.items())}
+        return UpdateStats(rows, dict(self._targets))
 
     def _changed(self) -> None:
         self._changes += 1
@@ -163,6 +198,40 @@ class StatsGroup:
                     yield UpdateSnapshot(self.snapshot(), self.status)
         finally:
             self._watchers.discard(watcher)
+
+
+reporting_to: ContextVar[StatsGroup | None] = ContextVar("reporting_to", default=None)
+"""Whose counters the sink call of this context belongs to."""
+
+
+def report_target_stats(
+    name: str,
+    *,
+    rows_upserted: int = 0,
+    rows_deleted: int = 0,
+    bytes: int = 0,
+    statements: int = 0,
+    retries: int = 0,
+    seconds: float = 0.0,
+) -> None:
+    """Add to what progress displays and ``UpdateStats.by_target`` tell about a target.
+
+    For sinks. If a call carries actions of several updates that run at once, it counts for one
+    of them. Outside of a sink call it does nothing.
+
+    Args:
+        name: of the target, as users know it (``"postgres table kb.docs"``).
+        rows_upserted: rows written since the last report, and so on.
+        rows_deleted: see :class:`TargetStats`.
+        bytes: see :class:`TargetStats`.
+        statements: see :class:`TargetStats`.
+        retries: see :class:`TargetStats`.
+        seconds: see :class:`TargetStats`.
+    """
+    group = reporting_to.get()
+    if group is not None:
+        done = TargetStats(rows_upserted, rows_deleted, bytes, statements, retries, seconds)
+        group.count_target(name, done)
 
 
 class _Watcher:

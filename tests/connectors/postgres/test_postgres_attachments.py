@@ -68,6 +68,60 @@ async def test_an_index_is_built_after_the_rows(world):
     assert order == [["INSERT", "INTO"], ["CREATE", "INDEX"]]
 
 
+@pytest.mark.parametrize("concurrently", [False, True])
+async def test_an_index_of_another_definition_is_noticed_without_the_store(
+    world, world_at, concurrently
+):
+    """Its comment tells; the name is the same."""
+
+    def attach(metric, unique, language):
+        def declare(target):
+            target.declare_vector_index(
+                column="emb", method="hnsw", metric=metric, concurrently=concurrently
+            )
+            target.declare_index(columns=["title"], unique=unique, concurrently=concurrently)
+            target.declare_fts_index(column="title", language=language)
+
+        return world.table(ROWS, Doc, attach=declare)
+
+    await world.update(attach("cosine", False, "english"))
+    oids = "SELECT oid FROM pg_class WHERE relname LIKE 'docs\\_\\_%' ORDER BY relname"
+    before = await world.fetch(oids)
+    again = world_at(world.url)
+    await again.update(attach("cosine", False, "english"))
+    assert await world.fetch(oids) == before
+    third = world_at(world.url)
+    await third.update(attach("l2", True, "simple"))
+    found = await world.indexes()
+    assert "vector_l2_ops" in found["docs__vector__emb"]
+    assert "UNIQUE" in found["docs__index__title"]
+    assert await world.value("SELECT title__fts::text FROM docs WHERE id = 1") == "'1':2 'title':1"
+    generated = (
+        "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = 'docs'::regclass"
+    )
+    assert "simple" in await world.value(generated)
+
+
+async def test_an_index_that_somebody_commented_is_left_alone(world, world_at):
+    declare = lambda unique: world.table(  # noqa: E731
+        ROWS, Doc, attach=lambda t: t.declare_index(columns=["title"], unique=unique)
+    )
+    await world.update(declare(False))
+    await world.execute("COMMENT ON INDEX docs__index__title IS 'theirs'")
+    await world_at(world.url).update(declare(True))
+    assert "UNIQUE" not in (await world.indexes())["docs__index__title"]
+
+
+@pytest.mark.parametrize(("parameter", "good"), [("lists", 9), ("m", 8), ("ef_construction", 64)])
+async def test_parameters_of_an_index_are_numbers(world, parameter, good):
+    method = "ivfflat" if parameter == "lists" else "hnsw"
+    attach = vector_index(method=method, **{parameter: "1); DROP TABLE docs; --"})
+    with pytest.raises(TypeError, match=f"{parameter} .* must be an int, not str"):
+        await world.update(world.table(ROWS, Doc, attach=attach))
+    attach = vector_index(method=method, **{parameter: np.int64(good)})
+    await world.update(world.table(ROWS, Doc, attach=attach))
+
+
 async def test_a_changed_index_replaces_the_old_one_in_the_schema_of_its_table(world):
     options: dict[str, Any] = {"pg_schema_name": "s"}
     await world.update(world.table(ROWS, Doc, attach=vector_index(lists=3), **options))

@@ -82,10 +82,11 @@ async def test_connections_lost_at_any_request_are_not_noticed(world, proxy):
         assert proxy.cuts == 2
 
 
-async def test_a_server_that_restarts_in_the_middle_is_waited_for(world_at):
+@pytest.mark.parametrize("version", [18, 16])
+async def test_a_server_that_restarts_in_the_middle_is_waited_for(world_at, version):
     from cocoindex.testing.postgres import temporary_postgres
 
-    with temporary_postgres(18, settings={"synchronous_commit": "on"}) as server:
+    with temporary_postgres(version, settings={"synchronous_commit": "on"}) as server:
         world = world_at(server.create_database(vector=True))
         restarted = []
 
@@ -100,7 +101,8 @@ async def test_a_server_that_restarts_in_the_middle_is_waited_for(world_at):
         assert await world.value("SELECT count(*) FROM docs") == 1000
 
 
-async def test_a_row_that_the_table_refuses_fails_its_component_only(world):
+async def test_a_row_that_the_table_refuses_fails_its_component_only(any_world):
+    world = any_world
     await world.execute(
         "CREATE TABLE docs (id bigint PRIMARY KEY, n bigint NOT NULL CHECK (n <> 26262))"
     )
@@ -129,7 +131,8 @@ async def test_the_next_run_repairs_what_failed(world):
     assert await world.value("SELECT count(*) FROM docs") == 6
 
 
-async def test_a_lock_of_another_session_is_waited_for(world):
+async def test_a_lock_of_another_session_is_waited_for(any_world):
+    world = any_world
     await world.update(world.table([Plain(1, 1)], Plain))
     async with world.connected() as other:
         transaction = other.transaction()
@@ -142,8 +145,9 @@ async def test_a_lock_of_another_session_is_waited_for(world):
     assert await world.fetch("SELECT * FROM docs") == [(1, 2)]
 
 
-async def test_a_deadlock_is_resolved(world):
+async def test_a_deadlock_is_resolved(any_world):
     """The other session wants our rows in the opposite order; the server ends one of the two."""
+    world = any_world
     await world.execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
     await world.execute("SELECT pg_reload_conf()")
     await world.update(world.table([Plain(1, 1), Plain(2, 1)], Plain))
@@ -173,7 +177,8 @@ async def blocked(world):
         await asyncio.sleep(0.01)
 
 
-async def test_a_server_that_only_reads_says_so_and_nothing_is_lost(world):
+async def test_a_server_that_only_reads_says_so_and_nothing_is_lost(any_world):
+    world = any_world
     await world.update(world.table([Plain(1, 1)], Plain))
     read_only = "ALTER ROLE CURRENT_USER IN DATABASE {} SET default_transaction_read_only = {}"
     database = await world.value("SELECT quote_ident(current_database())")
@@ -187,7 +192,8 @@ async def test_a_server_that_only_reads_says_so_and_nothing_is_lost(world):
     assert await world.fetch("SELECT * FROM docs ORDER BY id") == [(1, 2), (2, 2)]
 
 
-async def test_a_full_disk_fails_with_the_table_and_not_with_values(world):
+async def test_a_full_disk_fails_with_the_table_and_not_with_values(any_world):
+    world = any_world
     await world.update(world.table([Plain(1, 1)], Plain))
     await world.execute(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
@@ -252,7 +258,8 @@ def indexed(target):
     target.declare_fts_index(column="title")
 
 
-async def test_two_processes_that_start_at_once_create_a_table_once(world, world_at):
+async def test_two_processes_that_start_at_once_create_a_table_once(any_world, world_at):
+    world = any_world
     worlds = [world, world_at(world.url), world_at(world.url)]
     options = {"pg_schema_name": "kb"}
     mains = [

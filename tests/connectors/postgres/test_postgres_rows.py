@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import cocoindex as coco
 from cocoindex.connectors.postgres._literals import literal
+from cocoindex.connectors.postgres._rows import RowStatements
 from cocoindex.connectors.postgres._wire import wire_for
 from cocoindex.resources.schema import VectorSchema
 
@@ -123,6 +125,29 @@ async def test_round_trips_do_not_grow_with_rows(world, proxy, size):
     proxy.requests = 0
     await world.update(world.table([], Plain), url=proxy.url)
     assert proxy.requests <= 5
+
+
+async def test_the_statistics_tell_what_was_written(world, monkeypatch):
+    RowStatements.of.cache_clear()  # what was found out about the table
+    reports = []
+    monkeypatch.setattr(coco, "report_target_stats", lambda *a, **k: reports.append((*a, k)))
+    await world.update(world.table(plain(range(600)), Plain))
+    await world.update(world.table(plain(range(10, 600), "new"), Plain))
+    found = [(name, k["rows_upserted"], k["rows_deleted"], k["statements"]) for name, k in reports]
+    assert found == [("Postgres table docs", 600, 0, 1), ("Postgres table docs", 590, 10, 4)]
+
+
+@pytest.mark.parametrize("size", [300, 3000])
+async def test_round_trips_of_a_swap_do_not_grow_with_rows(world, proxy, size):
+    def unique(target):
+        target.declare_index(columns=["title"], unique=True)
+
+    rows = plain(range(size))
+    await world.update(world.table(rows, Plain, attach=unique))
+    swapped = [Plain(row.id, rows[row.id ^ 1].title) for row in rows]
+    await world.update(world.table(swapped, Plain, attach=unique), url=proxy.url)
+    assert await world.value("SELECT title FROM docs WHERE id = 7") == "x 6"
+    assert proxy.requests <= 20
 
 
 async def test_rows_are_written_in_the_order_of_their_keys(world):

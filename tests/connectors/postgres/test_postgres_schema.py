@@ -127,6 +127,33 @@ async def test_a_not_null_column_whose_run_broke_off_is_not_null_in_the_end(worl
     assert world.connections == 0
 
 
+@pytest.mark.parametrize("late", [1, 3])
+async def test_a_not_null_column_whose_rows_failed_is_not_null_once_all_have_a_value(
+    world, late, caplog
+):
+    """Their component fails in the run that adds the column, and in some more."""
+    Narrow, Wider = record(id=int), record(id=int, n=int)
+    await world.update(world.table([Narrow(1), Narrow(2)], Narrow, each=True))
+    good, bad = [Wider(1, 10), Wider(2, 20)], [Wider(1, 10), Wider(2, "no number")]
+    for _ in range(late):
+        await world.update(world.table(bad, Wider, each=True))
+        assert (await world.columns())["n"] == ("bigint", True)
+    await world.update(world.table(good, Wider, each=True))
+    assert (await world.columns())["n"] == ("bigint", False)
+    await world.update(world.table(good, Wider, each=True))
+    assert world.connections == 0
+
+
+async def test_a_vector_of_another_size_is_not_null_once_the_rows_fit(world):
+    await world.update(world.table(docs(1, 2), Doc))
+    Longer = record(id=int, title=str, emb=vector(5))
+    await world.update(world.table(docs(1, 2), Longer, each=True))
+    rows = [Longer(i, f"t{i}", np.full(5, i, np.float32)) for i in (1, 2)]
+    await world.update(world.table(rows, Longer, each=True))
+    await world.update(world.table(rows, Longer, each=True))
+    assert (await world.columns())["emb"] == ("vector(5)", False)
+
+
 async def test_a_not_null_column_stays_nullable_while_rows_of_others_have_no_value(world, caplog):
     Narrow, Wider = record(id=int), record(id=int, n=int)
     await world.update(world.table([Narrow(1)], Narrow))

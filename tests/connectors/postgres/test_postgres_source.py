@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import tracemalloc
 from typing import NamedTuple
 
@@ -384,6 +385,43 @@ async def test_with_an_ordinal_the_other_columns_are_not_looked_at(pool, tmp_pat
     assert await run() == []
     await pool.execute("UPDATE items SET at = now() WHERE id = 1")
     assert await run() == [1]
+
+
+def upper(row):
+    return {**row, "title": row["title"].upper()}
+
+
+def ending(text):
+    return lambda row: {**row, "title": f"{row['title']}{text}"}
+
+
+FACTORIES = {
+    "none": None,
+    "upper": upper,
+    "other code": lambda row: {**row, "title": row["title"].lower()},
+    "captured": ending("?"),
+    "captured, another": ending("!"),
+    "partial": functools.partial(lambda row, end: {**row, "title": end}, end="?"),
+    "partial, another": functools.partial(lambda row, end: {**row, "title": end}, end="!"),
+}
+
+
+async def test_with_an_ordinal_another_row_factory_makes_other_rows(pool, tmp_path):
+    seen = set()
+    for name, factory in FACTORIES.items():
+        found = await everything(
+            PgTableSource(pool, table_name="items", ordinal_column="at", row_factory=factory)
+        )
+        key = coco.memo_fingerprint(dict(found)[1])
+        assert key not in seen, name
+        seen.add(key)
+    run = Run(pool, tmp_path, ordinal_column="at", row_factory=upper)
+    assert await run() == list(range(1, 26))
+    assert await run() == []
+    run.source = PgTableSource(
+        pool, table_name="items", ordinal_column="at", row_factory=ending("?")
+    )
+    assert await run() == list(range(1, 26))
 
 
 async def test_rows_of_two_tables_are_never_taken_for_each_other(pool, tmp_path):

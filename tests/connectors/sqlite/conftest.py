@@ -24,6 +24,8 @@ class Database:
         self.folder = folder
         self.file = folder / "db.sqlite"
         self.options = options
+        self.foreign_keys = False
+        """Whether connections enforce them."""
         self.name = "app"
 
     async def update(
@@ -48,6 +50,8 @@ class Database:
         with sqlite.managed_connection(
             self.file, synchronous="off", **{**self.options, **options}
         ) as connection:
+            if self.foreign_keys:
+                connection._connection.execute("PRAGMA foreign_keys=ON")
             yield connection
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:

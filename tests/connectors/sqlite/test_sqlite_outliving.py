@@ -137,10 +137,12 @@ async def test_what_others_attached_keeps_the_table_until_it_is_gone(database, s
     assert names(database) == set()
 
 
-async def test_they_stay_with_a_table_that_its_user_keeps(database):
-    database.run("CREATE TABLE t (id INTEGER PRIMARY KEY, text TEXT)")
-    program = Program(database.key, spread=False, managed_by="user", on_undeclare="keep")
+@pytest.mark.parametrize("managed_by", ["user", "system"])
+async def test_they_go_from_a_table_in_which_rows_are_kept(database, managed_by):
+    database.run("CREATE TABLE t (id INTEGER NOT NULL PRIMARY KEY, text TEXT)")
+    program = Program(database.key, spread=False, managed_by=managed_by, on_undeclare="keep")
     await database.update(program)
-    await database.update(nothing)
     assert names(database) == {"t", "v"}
+    await database.update(nothing)
+    assert names(database) == {"t"}
     assert database.query("SELECT count(*) FROM t") == [(3,)]

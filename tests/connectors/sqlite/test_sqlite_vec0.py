@@ -74,6 +74,20 @@ async def test_neighbours_are_found(vector_database):
     )
 
 
+@pytest.mark.parametrize("declare", ["declare_index", "declare_fts_index"])
+async def test_it_has_no_other_index(vector_database, declare):
+    schema = await sqlite.TableSchema.from_class(Chunk, ["id"])
+
+    async def main():
+        target = await sqlite.mount_table_target(
+            vector_database.key, "t", schema, virtual_table_def=DEFINITION
+        )
+        getattr(target, declare)(columns=["text"])
+
+    with pytest.raises(ValueError, match="vec0 table"):
+        await vector_database.update(main)
+
+
 async def test_rows_change_and_go(vector_database):
     program = Program(vector_database.key, Chunk, [chunk(i) for i in range(4)])
     await vector_database.update(program)

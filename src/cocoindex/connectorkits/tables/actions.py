@@ -11,7 +11,9 @@ from cocoindex.connectorkits.container import Decision
 from cocoindex.connectorkits.tables.attachment_kind import AttachmentKind
 from cocoindex.connectorkits.tables.model import (
     COLUMN,
+    Key,
     Layout,
+    RowAction,
     Table,
     TableRecord,
     TableSpec,
@@ -54,13 +56,20 @@ class TableRun:
         prev: what may be recorded of it, while it is being undeclared.
         check: makes sure, once, that a table which its user manages is as declared.
         leave: removes the table, once, if it is ours.
+        loose: columns that may become NOT NULL when rows have been written.
+        refused: rows whose unique values were taken, by key; what comes later may free them.
         group: equal for runs whose rows can be treated together.
     """
 
-    __slots__ = ("check", "group", "layout", "leave", "prev", "spec")
+    __slots__ = ("check", "group", "layout", "leave", "loose", "prev", "refused", "spec")
 
     def __init__(
-        self, layout: Layout, spec: TableSpec | None, prev: tuple[TableRecord, ...]
+        self,
+        layout: Layout,
+        spec: TableSpec | None,
+        prev: tuple[TableRecord, ...],
+        *,
+        loose: tuple[str, ...] = (),
     ) -> None:
         self.layout = layout
         self.spec = spec
@@ -69,6 +78,8 @@ class TableRun:
         self.group: object = id(self) if spec is not None else (layout, self.markers)
         self.check = Once()
         self.leave = Once()
+        self.loose = loose
+        self.refused: dict[Key, RowAction] = {}
 
     @property
     def table(self) -> Table:

@@ -22,6 +22,9 @@ class AttachmentKind(ABC, Generic[SpecT]):
     outlives_table: ClassVar[bool] = False
     """Whether dropping the table leaves something of it behind, or is even prevented by it, so
     that it has to be dropped by itself, and first."""
+    may_block: ClassVar[bool] = False
+    """Whether what it made can be in the way of a change of the table; then :meth:`undo` removes
+    it. What was undone is made again by the same update."""
     on_missing: ClassVar[Literal["ensure", "replace"]] = "ensure"
     """What to do if one may be missing: create it unless it is there, or drop and create it."""
 
@@ -52,6 +55,11 @@ class AttachmentKind(ABC, Generic[SpecT]):
         self, client: Any, layout: Layout, key: str, data: tuple[str | None, ...]
     ) -> None:
         """Remove it; that it is gone already is fine."""
+
+    async def undo(self, tx: Any, layout: Layout, key: str, data: tuple[str | None, ...]) -> None:
+        """As :meth:`drop`, in the transaction that changes the table, so that all of it is taken
+        back if the change fails nevertheless.
+        """
 
     def describe(self, key: str, spec: SpecT | None) -> str:
         """For previews; ``spec`` is ``None`` for an attachment that goes."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ from cocoindex.connectorkits.tables.operations import (
 )
 from cocoindex.errors import TargetError
 
-__all__ = ["bring_up", "leave", "planned", "verify"]
+__all__ = ["bring_up", "leave", "planned", "settle", "verify"]
 
 _log = logging.getLogger(__name__)
 
@@ -231,6 +232,9 @@ async def _alter(
     run = action.run
     assert run.spec is not None
     operations, differences = await _compare(dialect, tx, run.layout, existing)
+    for name in _found_columns(action, existing):
+        if await dialect.holds_values(tx, run.table, name):
+            raise _changed_by_others(dialect, run, f"has a column {name} with values in it")
     if action.decision.main is None:
         operations = [op for op in operations if _concerns(op, action.decision.parts)]
     if not ours:
@@ -270,6 +274,22 @@ def _concerns(operation: Operation, parts: Mapping[str, Any]) -> bool:
     if isinstance(operation, (AddColumn, ChangeColumn)):
         return f"{COLUMN}{operation.column.name}" in parts
     return True
+
+
+def _found_columns(action: TableAction, existing: Existing) -> list[str]:
+    """Columns that are new to us and stand in the table; ``None`` would not replace what is in
+    them, because rows without a new value are not written.
+    """
+    decision = action.decision
+    if decision.main is not None or decision.invalidation is not None:
+        return []
+    return [
+        name
+        for part, what in decision.parts.items()
+        if what == "insert"
+        and part.startswith(COLUMN)
+        and (name := part.removeprefix(COLUMN)) in existing.columns
+    ]
 
 
 def _leaving_columns(action: TableAction, existing: Existing) -> list[str]:
@@ -321,21 +341,40 @@ async def _settle(dialect: AnyDialect, tx: Any, action: TableAction, existing: E
     """Make columns NOT NULL whose reason to be nullable may be over."""
     if dialect.adds_not_null == "at once" or action.record is None:
         return
-    for column in action.run.layout.columns:
-        before = existing.columns.get(column.name)
-        waits = before is not None and before.nullable and not column.nullable
-        if not waits or column.name in action.run.layout.key:
-            continue
-        if column.name in action.record.pending:
-            continue  # rows are about to get a value; the next update looks again
-        if not await dialect.set_not_null(tx, action.run.table, column):
-            _log.warning(
-                "%s table %s: column %s stays nullable, because some rows have no value in it; "
-                "full_reprocess=True looks again",
-                dialect.name,
-                action.run.table,
-                column.name,
-            )
+    # Rows are about to get a value in those that are pending; the next update looks again.
+    names = set(action.run.layout.others).difference(action.record.pending)
+    for name in await _still_nullable(dialect, tx, action.run, existing, names):
+        _log.warning(
+            "%s table %s: column %s stays nullable for now, because some rows have no value in "
+            "it: rows of components that have failed, or rows that are not this app's. It is "
+            "looked at again whenever this app writes rows.",
+            dialect.name,
+            action.run.table,
+            name,
+        )
+
+
+async def settle(dialect: AnyDialect, tx: Any, run: TableRun) -> bool:
+    """As an update does, now that rows were written; whether there is nothing more to do."""
+    existing = await dialect.inspect(tx, run.table)
+    if existing is None or existing.marker not in run.markers:
+        return True
+    return not await _still_nullable(dialect, tx, run, existing, set(run.loose))
+
+
+async def _still_nullable(
+    dialect: AnyDialect, tx: Any, run: TableRun, existing: Existing, names: AbstractSet[str]
+) -> list[str]:
+    """Make columns NOT NULL that were declared so; those in which a row has no value."""
+    waiting = [
+        column
+        for column in run.layout.columns
+        if column.name in names
+        and not column.nullable
+        and (before := existing.columns.get(column.name)) is not None
+        and before.nullable
+    ]
+    return [c.name for c in waiting if not await dialect.set_not_null(tx, run.table, c)]
 
 
 def _does_not_fit(

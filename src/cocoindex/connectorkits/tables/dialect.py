@@ -104,6 +104,12 @@ class Dialect(ABC, Generic[ClientT, TxT]):
         """
         return False
 
+    def is_taken(self, error: BaseException) -> bool:
+        """Whether a row was refused because another one has a value that must be unique, in
+        columns besides the key. Rows that swap such values can't be updated one by one.
+        """
+        return False
+
     # --- values ----------------------------------------------------------------------------
 
     def encoder(self, column: Any, name: str, options: RowOptions) -> Encoder | None:
@@ -181,13 +187,27 @@ class Dialect(ABC, Generic[ClientT, TxT]):
         """Make a column NOT NULL, unless a row has no value in it: then answer ``False``."""
         return True
 
+    async def holds_values(self, tx: TxT, table: Table, column: str) -> bool:
+        """Whether some row has a value in a column."""
+        return True
+
     # --- rows ------------------------------------------------------------------------------
 
     @abstractmethod
     async def write(
         self, tx: TxT, layout: Layout, upserts: Sequence[RowAction], deletes: Sequence[Key]
-    ) -> None:
-        """Write and delete rows, at most ``max_rows`` in all. No statement per row."""
+    ) -> int:
+        """Write and delete rows, at most ``max_rows`` in all. No statement per row.
+
+        Returns:
+            How many statements it took, for statistics.
+        """
+
+    async def may_rewrite(self, tx: TxT, layout: Layout) -> bool:
+        """Whether nothing is lost if rows are deleted and inserted again in one transaction: no
+        other table refers to them, and they have no columns but the layout's.
+        """
+        return False
 
     @abstractmethod
     async def read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -24,6 +25,7 @@ from cocoindex.connectorkits.tables.model import (
     COLUMN,
     Key,
     Layout,
+    Main,
     Part,
     RowAction,
     Table,
@@ -37,6 +39,8 @@ from cocoindex.core.memo_key import fingerprint_object
 from cocoindex.core.sentinels import NON_EXISTENCE, NonExistenceType
 
 __all__ = ["AttachmentHandler", "AttachmentRecord", "RowHandler", "TableHandler"]
+
+_log = logging.getLogger(__name__)
 
 AnyDialect = Dialect[Any, Any]
 
@@ -65,11 +69,10 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
         return self._declared(desired, tuple(prev), prev_may_be_missing)
 
     def reconcile_children_on_delete(self, _key: Key, record: TableRecord, /) -> bool:
-        """Whether rows must be deleted one by one because the table stays, or may stay."""
+        """Whether rows and attachments must go one by one because the table stays, or may stay."""
         if any(kind.outlives_table for kind in self._dialect.attachments.values()):
             return True  # rows of a table that goes are not deleted for that: see the sinks
-        stays = record.managed_by == ManagedBy.USER or not record.owned
-        return stays and record.on_undeclare == "delete_rows"
+        return record.managed_by == ManagedBy.USER or not record.owned
 
     def _undeclared(self, key: Key, prev: tuple[TableRecord, ...]) -> _TableOutput:
         main = prev[-1].tracking_record.main if prev else ()
@@ -96,33 +99,57 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
         owned = is_system and self._is_owned(spec, prev)
         is_lost = is_system and spec.is_gone and bool(prev)
         decision = container.reconcile(
-            record, () if is_lost else prev, missing or is_lost, is_lossy=self._is_lossy
+            record,
+            () if is_lost else _as_ours(prev),
+            missing or is_lost,
+            is_lossy=self._is_lossy,
         )
         if is_lost:
             decision = decision._replace(invalidation="destructive")
-        left = set() if owned else _left(prev)
-        declared = {part.removeprefix(COLUMN) for part in parts}
+        settle = _to_settle(prev, parts) if is_system else ()
         pending = self._pending(decision, prev, parts) if is_system else ()
+        is_anew = decision.main in ("insert", "replace")
+        loose = () if is_anew else _loose(prev, parts, settle, pending)
+        left = set() if owned else _left(prev)
+        if decision.invalidation is None and _may_hold_values(spec, prev, parts, left):
+            decision = decision._replace(invalidation="lossy")
+        if not is_system and self._has_another_key(spec.table, main, prev):
+            decision = decision._replace(invalidation="destructive")
         record = msgspec.structs.replace(
-            record, owned=owned, pending=pending, left=tuple(sorted(left - declared))
+            record, owned=owned, pending=pending, loose=loose, left=tuple(sorted(left - {*parts}))
         )
-        run = TableRun(make_layout(spec, main), spec, prev)
+        run = TableRun(make_layout(spec, main), spec, prev, loose=loose)
         action = TableAction(
             run,
             decision,
             record,
             prev,
-            settle=_to_settle(prev, parts) if is_system else (),
+            settle=settle,
             claim=owned
             and bool(prev)
             and not any(known.owned for known in prev)
             and spec.if_exists == "own",
         )
         sink = self._sink(spec.table)
-        # Their old values are still there, and ``None`` has to replace them.
-        declared_again = any(left & declared & set(known.left) for known in prev)
-        invalidation = decision.invalidation or ("lossy" if declared_again else None)
-        return coco.TargetReconcileOutput(action, sink, record, invalidation)
+        return coco.TargetReconcileOutput(action, sink, record, decision.invalidation)
+
+    def _has_another_key(self, table: Table, main: Main, prev: tuple[TableRecord, ...]) -> bool:
+        """Whether rows of a user's table were known by another key, so that none of them can be
+        told by it any more: to delete by it would be to delete others.
+        """
+        key = self._dialect.key_columns(main)
+        known = [self._dialect.key_columns(record.tracking_record.main) for record in prev]
+        another = [before for before in known if before != key]
+        if another:
+            _log.warning(
+                "%s table %s: rows were known by (%s) and are by (%s) from now on; those that are "
+                "not declared any more stay in the table",
+                self._dialect.name,
+                table,
+                ", ".join(map(str, another[-1])),
+                ", ".join(map(str, key)),
+            )
+        return bool(another)
 
     @staticmethod
     def _is_owned(spec: TableSpec, prev: tuple[TableRecord, ...]) -> bool:
@@ -163,15 +190,28 @@ class TableHandler(coco.TargetHandler[Key, TableSpec, TableRecord, "RowHandler"]
         return RowHandler(self._dialect, action.run)
 
 
+def _as_ours(prev: tuple[TableRecord, ...]) -> list[TableRecord]:
+    """Records as if we had managed the table all along: what its user is said to have made is
+    there, and what is declared besides has to be added when the table is handed to us.
+    """
+    return [msgspec.structs.replace(record, managed_by=ManagedBy.SYSTEM) for record in prev]
+
+
 def _left(prev: tuple[TableRecord, ...]) -> set[str]:
-    """Columns that were declared once; in a table that is not ours they stay."""
-    known = {name for record in prev for name in record.left}
-    return known.union(
-        part.removeprefix(COLUMN)
-        for record in prev
-        for part in record.tracking_record.sub
-        if part.startswith(COLUMN)
-    )
+    """Columns that were declared once, as parts; in a table that is not ours they stay."""
+    known = {part for record in prev for part in record.left}
+    return known.union(part for record in prev for part in record.tracking_record.sub)
+
+
+def _may_hold_values(
+    spec: TableSpec, prev: tuple[TableRecord, ...], parts: dict[str, Part], left: set[str]
+) -> bool:
+    """Whether a column that is new to us may have values in our rows, which ``None`` has to
+    replace: the table's user made it, or we did before. Of others, the sink finds out.
+    """
+    if spec.managed_by == ManagedBy.USER:
+        return any(parts.keys() - record.tracking_record.sub.keys() for record in prev)
+    return any(left & parts.keys() & {*record.left} for record in prev)
 
 
 def _may_be_null(part: str, prev: tuple[TableRecord, ...]) -> bool:
@@ -179,14 +219,30 @@ def _may_be_null(part: str, prev: tuple[TableRecord, ...]) -> bool:
     name = part.removeprefix(COLUMN)
     for record in prev:
         known = record.tracking_record.sub.get(part)
-        if known is None or known[1] or name in record.pending:
+        if known is None or known[1] or name in (*record.pending, *record.loose):
             return True
     return False
 
 
 def _to_settle(prev: tuple[TableRecord, ...], parts: dict[str, Part]) -> tuple[str, ...]:
     waiting = dict.fromkeys(name for record in prev for name in record.pending)
-    return tuple(name for name in waiting if parts.get(f"{COLUMN}{name}", ("", True)) is not None)
+    return tuple(name for name in waiting if _is_required(name, parts))
+
+
+def _loose(
+    prev: tuple[TableRecord, ...],
+    parts: dict[str, Part],
+    settle: tuple[str, ...],
+    pending: tuple[str, ...],
+) -> tuple[str, ...]:
+    """Columns of which a record can't tell whether they have become NOT NULL by now."""
+    known = dict.fromkeys([*settle, *(name for record in prev for name in record.loose)])
+    return tuple(name for name in known if _is_required(name, parts) and name not in pending)
+
+
+def _is_required(name: str, parts: dict[str, Part]) -> bool:
+    part = parts.get(f"{COLUMN}{name}")
+    return part is not None and not part[1]
 
 
 class RowHandler(coco.TargetHandler[Key, tuple[Any, ...], bytes]):
@@ -287,7 +343,7 @@ class AttachmentHandler(coco.TargetHandler[str, Attached, AttachmentRecord]):
         kind, run = self._kind, self._run
         drops = tuple(dict.fromkeys(record.data for record in reversed([*prev])))
         if isinstance(desired, NonExistenceType):
-            if not prev or (run.keeps_rows and not run.may_be_dropped):
+            if not prev:
                 return None
             action = AttachmentAction(run, kind, self._name, key, drops, None)
             return coco.TargetReconcileOutput(action, self._sink, NON_EXISTENCE)

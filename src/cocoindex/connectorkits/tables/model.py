@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMN",
+    "Blocker",
     "Existing",
     "ExistingColumn",
     "IfExists",
@@ -77,6 +78,14 @@ class Table(NamedTuple):
 
     def __str__(self) -> str:
         return ".".join(part for part in self.path if part is not None)
+
+
+class Blocker(NamedTuple):
+    """An attachment that may be in the way of a change."""
+
+    kind: str
+    key: str
+    data: tuple[str | None, ...]
 
 
 class LayoutColumn(NamedTuple):
@@ -186,9 +195,11 @@ class TableRecord(MutualTrackingRecord[CompositeTrackingRecord[Main, str, Part]]
         marker: how it is marked as ours.
         owned: whether it is known to be ours, so that it can be dropped with all its rows.
         on_undeclare: what becomes of rows in a table that stays.
-        pending: columns that shall become NOT NULL once all rows have a value.
+        pending: columns that the next update shall make NOT NULL.
+        loose: columns that it may have left nullable, because rows had no value in them yet;
+            looked at again whenever rows are written.
+        left: parts that are no longer declared, and stay unless the table is ours.
         options: of the connector, needed to drop the table.
-        left: columns that are no longer declared, and stay unless the table is ours.
     """
 
     marker: str = ""
@@ -196,6 +207,7 @@ class TableRecord(MutualTrackingRecord[CompositeTrackingRecord[Main, str, Part]]
     on_undeclare: OnUndeclare = "delete_rows"
     pending: tuple[str, ...] = ()
     options: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
+    loose: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
 
 
@@ -213,6 +225,7 @@ class TableSpec:
         app: name of the app that declares it.
         options: of the connector; plain data.
         seen_ours: markers of tables that this process has seen to be the app's.
+        undo: attachments of the version before that may be in the way: type, name, and data.
         is_gone: the table was looked for, where that is cheap, and is not there.
     """
 
@@ -225,6 +238,7 @@ class TableSpec:
     app: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     seen_ours: set[str] = field(default_factory=set)
+    undo: Sequence[Blocker] = ()
     is_gone: bool = False
 
     @property

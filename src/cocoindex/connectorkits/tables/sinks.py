@@ -16,9 +16,9 @@ from cocoindex.connectorkits.batching import chunks
 from cocoindex.connectorkits.retry import NotConnected, retrying
 from cocoindex.connectorkits.rows import key_text
 from cocoindex.connectorkits.tables.actions import AttachmentAction, TableAction, TableRun
-from cocoindex.connectorkits.tables.changes import Left, bring_up, leave, verify
+from cocoindex.connectorkits.tables.changes import Left, bring_up, leave, settle, verify
 from cocoindex.connectorkits.tables.dialect import Dialect
-from cocoindex.connectorkits.tables.model import RowAction, Table
+from cocoindex.connectorkits.tables.model import Blocker, RowAction, Table
 from cocoindex.errors import CocoIndexError, MissingKeyError, TargetError, UsageTypeError
 
 __all__ = ["AttachmentSink", "RowSink", "TableSink", "client_of"]
@@ -144,8 +144,23 @@ class TableSink:
                 await self._bring_up(client, action)
 
     async def _bring_up(self, client: Any, action: TableAction) -> None:
+        assert action.run.spec is not None
+        blockers = action.run.spec.undo
+        try:
+            await self._change(client, action, ())
+        except TargetError as error:
+            if not blockers or error.orig is None or not self.dialect.is_blocked(error.orig):
+                raise
+            await self._change(client, action, blockers)
+
+    async def _change(self, client: Any, action: TableAction, blockers: Sequence[Blocker]) -> None:
+        """Change the table, without those of its attachments that may be in the way."""
+        kinds, layout = self.dialect.attachments, action.run.layout
+
         async def attempt(stage: _Stage) -> None:
             async with stage.transaction(ddl=True) as tx:
+                for blocker in blockers:
+                    await kinds[blocker.kind].undo(tx, layout, blocker.key, blocker.data)
                 await bring_up(self.dialect, tx, action)
 
         await _attempts(self.dialect, client, self.table, action.brief, attempt)
@@ -249,58 +264,155 @@ class RowSink:
             by_run.setdefault(run.group, (run, []))[1].extend(of_run)
         for run, all_of_run in by_run.values():
             if await _is_usable(self.dialect, client, run):
+<<<<<<< ours
                 await self._write(client, run, all_of_run)
+=======
+                await self._write(client, run, of_run)
+                if run.loose:
+                    await self._settle(client, run)
+
+    async def _settle(self, client: Any, run: TableRun) -> None:
+        """These rows may have been the last that had no value in a column."""
+
+        async def attempt(stage: _Stage) -> bool:
+            async with stage.transaction(ddl=True) as tx:
+                return await settle(self.dialect, tx, run)
+
+        if await _attempts(self.dialect, client, self.table, "making columns NOT NULL", attempt):
+            run.loose = ()
+>>>>>>> theirs
 
     async def _write(self, client: Any, run: TableRun, actions: list[RowAction]) -> None:
         dialect = self.dialect
+        size = 0
+
+        def size_of(action: RowAction) -> int:
+            nonlocal size
+            added = dialect.size_of(action.fields)
+            size += added
+            return added
+
         parts = chunks(
             sorted(actions, key=_writes),
             rows=dialect.max_rows,
             bytes=dialect.max_bytes,
-            size_of=lambda action: dialect.size_of(action.fields),
+            size_of=size_of,
         )
         for part in parts:
-            await self._write_chunk(client, run, part)
+            try:
+                await self._write_chunk(client, run, part, size)
+                size = 0
+            except TargetError as error:
+                if not await self._rewrite(client, run, [part, *parts], error):
+                    raise await self._naming_the_row(client, run, part, error) from None
+                return
 
-    async def _write_chunk(self, client: Any, run: TableRun, part: list[RowAction]) -> None:
-        dialect = self.dialect
-        doing = _counted(part)
-        started = time.perf_counter()
-        try:
-            await _attempts(
-                dialect, client, self.table, doing, lambda stage: self._apply(stage, run, part)
-            )
-        except TargetError as error:
-            if error.orig is None or not dialect.blames_row(error.orig):
-                raise
-            raise await self._naming_the_row(client, run, part, error) from None
-        _log.debug(
-            "%s table %s: %s took %.3f s",
-            dialect.name,
-            self.table,
-            doing,
-            time.perf_counter() - started,
+    async def _write_chunk(
+        self, client: Any, run: TableRun, part: list[RowAction], size: int
+    ) -> None:
+        started, attempts = time.perf_counter(), 0
+
+        async def attempt(stage: _Stage) -> int:
+            nonlocal attempts
+            attempts += 1
+            return await self._apply(stage, run, part)
+
+        statements = await _attempts(self.dialect, client, self.table, _counted(part), attempt)
+        self._done(run, [part], size, statements, attempts - 1, started)
+
+    def _done(
+        self,
+        run: TableRun,
+        parts: Sequence[Sequence[RowAction]],
+        size: int,
+        statements: int,
+        retries: int,
+        started: float,
+    ) -> None:
+        if run.refused:
+            for key in [action.key for part in parts for action in part]:
+                run.refused.pop(key, None)
+        written = sum(action.fields is not None for part in parts for action in part)
+        coco.report_target_stats(
+            f"{self.dialect.name} table {self.table}",
+            rows_upserted=written,
+            rows_deleted=sum(map(len, parts)) - written,
+            bytes=size,
+            statements=statements,
+            retries=retries,
+            seconds=time.perf_counter() - started,
         )
+
+    async def _rewrite(
+        self, client: Any, run: TableRun, parts: list[list[RowAction]], error: TargetError
+    ) -> bool:
+        """Delete rows that may have swapped unique values, and insert them again, at once.
+
+        If that does not help, they are remembered: rows that come later in this run may be what
+        they have swapped with. Their component has failed by then, but its rows are right.
+        """
+        if error.orig is None or not self.dialect.is_taken(error.orig):
+            return False
+        upserts = {a.key: a for part in parts for a in part if a.fields is not None}
+        earlier = [action for key, action in run.refused.items() if key not in upserts]
+        if await self._rewritten(client, run, parts):
+            return True
+        if earlier and await self._rewritten(client, run, [earlier, *parts]):
+            return True
+        run.refused.update(upserts)
+        return False
+
+    async def _rewritten(
+        self, client: Any, run: TableRun, parts: Sequence[Sequence[RowAction]]
+    ) -> bool:
+        dialect, started = self.dialect, time.perf_counter()
+
+        async def attempt(stage: _Stage) -> int | None:
+            count = 0
+            async with stage.transaction() as tx:
+                if not await dialect.may_rewrite(tx, run.layout):
+                    return None
+                for part in parts:
+                    keys = [action.key for action in part]
+                    count += await dialect.write(tx, run.layout, [], keys)
+                for part in parts:
+                    upserts = [action for action in part if action.fields is not None]
+                    count += await dialect.write(tx, run.layout, upserts, [])
+            return count
+
+        try:
+            count = await _attempts(dialect, client, self.table, "writing rows anew", attempt)
+        except TargetError as error:
+            if error.orig is not None and dialect.blames_row(error.orig):
+                return False
+            raise
+        if count is None:
+            return False
+        size = sum(dialect.size_of(action.fields) for part in parts for action in part)
+        self._done(run, parts, size, count, 0, started)
+        return True
 
     async def _apply(
         self, stage: _Stage, run: TableRun, part: Sequence[RowAction], *, undo: bool = False
-    ) -> None:
+    ) -> int:
         upserts = [action for action in part if action.fields is not None]
         deletes = [action.key for action in part if action.fields is None]
         async with stage.transaction() as tx:
-            await self.dialect.write(tx, run.layout, upserts, deletes)
+            statements = await self.dialect.write(tx, run.layout, upserts, deletes)
             if undo:
                 raise _Undo
+        return statements
 
     async def _naming_the_row(
         self, client: Any, run: TableRun, part: list[RowAction], error: TargetError
     ) -> TargetError:
         """The same error, with the key of the first row that is at fault by itself."""
+        if error.orig is None or not self.dialect.blames_row(error.orig):
+            return error
         found = await self._first_refused(client, run, part)
         if found is None:
             return error
         what = f"{self.dialect.name} table {self.table}: {_counted(part)}"
-        assert error.orig is not None
         return TargetError(
             f"{what}: row {key_text(found.key)}: {self.dialect.describe(error.orig)}", error.orig
         )

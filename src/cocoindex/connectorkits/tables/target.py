@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, Final, Generic, Self, TypedDict, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
@@ -13,7 +13,14 @@ from cocoindex.connectorkits.tables.actions import Attached
 from cocoindex.connectorkits.tables.codec import make_codec
 from cocoindex.connectorkits.tables.dialect import Dialect
 from cocoindex.connectorkits.tables.handlers import RowHandler
-from cocoindex.connectorkits.tables.model import IfExists, Key, OnUndeclare, Table, TableSpec
+from cocoindex.connectorkits.tables.model import (
+    Blocker,
+    IfExists,
+    Key,
+    OnUndeclare,
+    Table,
+    TableSpec,
+)
 from cocoindex.connectorkits.tables.schema import TableSchema
 from cocoindex.connectorkits.target import ManagedBy
 from cocoindex.errors import DuplicateError, UsageTypeError, UsageValueError
@@ -87,6 +94,7 @@ def table_state(
     _check_names(dialect, path, schema, quoted=options.get("quoted", False))
     table = Table(db.key, path)
     app, seen_ours = _app()
+    blockers = _Blockers.of(dialect, table)
     spec = TableSpec(
         table,
         schema,
@@ -99,6 +107,7 @@ def table_state(
         app=app,
         seen_ours=seen_ours,
         options=dict(own or {}),
+        undo=blockers,
         is_gone=is_gone,
     )
     state: coco.TargetState[RowHandler] = root.target_state(table.key, spec)
@@ -161,6 +170,39 @@ def _app() -> tuple[str, set[str]]:
     except RuntimeError:
         return "", set()
     return app.name, _seen_ours.setdefault(app, set())
+
+
+class _Blockers(Sequence[Blocker]):
+    """What attachments of the version before need to be undone, and a note of those of this one
+    for the next. Kept as state of the component that declares table and attachments: a table is
+    changed before anything else is known about them.
+    """
+
+    def __init__(self, state: coco.StateHandle[list[Blocker]]) -> None:
+        self._before = state.value
+        self._state = state
+        self._state.value = []
+
+    @staticmethod
+    def of(dialect: Dialect[Any, Any], table: Table) -> Sequence[Blocker]:
+        """Those of a table; none where nothing can be noted."""
+        if not any(kind.may_block for kind in dialect.attachments.values()):
+            return ()
+        try:
+            key = ("cocoindex/undo", *table.key)
+            return _Blockers(coco.use_state(key, [], type_hint=list[Blocker]))
+        except RuntimeError:  # no component, a memoized call, or a path below the component's
+            return ()
+
+    def note(self, blocker: Blocker) -> None:
+        """Note one of this version."""
+        self._state.value = [*self._state.value, blocker]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._before[index]
+
+    def __len__(self) -> int:
+        return len(self._before)
 
 
 class TableTarget(coco.ResolvesTo["TableTarget[RowT, Any]"], Generic[RowT, coco.MaybePendingS]):
@@ -227,6 +269,9 @@ class TableTarget(coco.ResolvesTo["TableTarget[RowT, Any]"], Generic[RowT, coco.
 
     def _attach(self, kind: str, key: str, spec: Any) -> None:
         """Declare an attachment of the table."""
+        of_kind = self.dialect.attachments[kind]
+        if of_kind.may_block and isinstance(self._spec.undo, _Blockers):
+            self._spec.undo.note(Blocker(kind, key, of_kind.data(spec)))
         attached = Attached(spec, lambda: self._rows > 0)
         provider = self._provider.attachment(kind)
         coco.declare_target_state(provider.target_state(key, attached))

@@ -9,7 +9,7 @@ from typing import Any, Final
 from cocoindex.connectorkits.identifiers import quote
 from cocoindex.connectorkits.tables import Existing, ExistingColumn, Table
 
-__all__ = ["comment_of", "inspect", "lock", "qualified", "same_types"]
+__all__ = ["comment_of", "holds_values", "inspect", "is_alone", "lock", "qualified", "same_types"]
 
 _INSPECT: Final = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type, NOT a.attnotnull AS nullable,
@@ -30,6 +30,16 @@ WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indi
     AND NOT i.indisprimary AND i.indpred IS NULL AND i.indexprs IS NULL
     AND i.indnatts = i.indnkeyatts
 GROUP BY i.indexrelid
+"""
+
+_IS_ALONE: Final = """
+SELECT c.relkind IN ('r', 'p')
+    AND NOT EXISTS (SELECT FROM pg_constraint WHERE confrelid = c.oid AND contype = 'f')
+    AND NOT EXISTS (
+        SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+            AND attgenerated = '' AND attname <> ALL ($2::text[])
+    )
+FROM pg_class c WHERE c.oid = to_regclass($1)
 """
 
 _MARK: Final = "cocoindex:"
@@ -83,6 +93,17 @@ def comment_of(existing: Existing | None, marker: str) -> str:
     """The comment that adds ``marker`` to what people wrote."""
     theirs = existing.detail if existing is not None else ""
     return f"{theirs}\n{marker}" if theirs else marker
+
+
+async def is_alone(connection: Any, table: Table, names: Sequence[str]) -> bool:
+    """Whether it is a table that no foreign key leads to, with no other columns than these."""
+    return bool(await connection.fetchval(_IS_ALONE, qualified(table), list(names)))
+
+
+async def holds_values(connection: Any, table: Table, column: str) -> bool:
+    """Whether some row has a value in a column."""
+    query = f"SELECT EXISTS (SELECT FROM {qualified(table)} WHERE {quote(column)} IS NOT NULL)"  # noqa: S608 - quoted
+    return bool(await connection.fetchval(query))
 
 
 async def same_types(connection: Any, pairs: Sequence[tuple[str, str]]) -> list[bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -55,6 +56,7 @@ class SqlCommandKind(AttachmentKind[SqlCommandSpec]):
     """Commands, by a name that the user gave them."""
 
     outlives_table = True
+    may_block = True
     on_missing = "replace"
 
     def data(self, spec: SqlCommandSpec) -> tuple[str | None, ...]:
@@ -78,22 +80,36 @@ class SqlCommandKind(AttachmentKind[SqlCommandSpec]):
         teardown, autocommit = data
         if not teardown:
             return
-        try:
+        with _tearing_down(key, layout):
             await _run(client, teardown, autocommit=autocommit is not None)
-        except _GONE as error:
-            _logger.info(
-                "teardown of SQL command %s of table %s: %s; taken for done",
-                key,
-                layout.table,
-                describe(error),
-            )
-        except asyncpg.PostgresError as error:
-            if is_transient(error):
-                raise
-            raise _failed("teardown", key, layout, error) from None
+
+    async def undo(self, tx: Any, layout: Layout, key: str, data: tuple[str | None, ...]) -> None:
+        teardown, autocommit = data
+        if not teardown or autocommit is not None:  # which no transaction could take back
+            return
+        with _tearing_down(key, layout):
+            async with tx.transaction():
+                await tx.execute(teardown)
 
     def describe(self, key: str, spec: SqlCommandSpec | None) -> str:
         return f"{'undo' if spec is None else 'run'} SQL command {key}"
+
+
+@contextmanager
+def _tearing_down(key: str, layout: Layout) -> Iterator[None]:
+    try:
+        yield
+    except _GONE as error:
+        _logger.info(
+            "teardown of SQL command %s of table %s: %s; taken for done",
+            key,
+            layout.table,
+            describe(error),
+        )
+    except asyncpg.PostgresError as error:
+        if is_transient(error):
+            raise
+        raise _failed("teardown", key, layout, error) from None
 
 
 def _failed(step: str, key: str, layout: Layout, error: Any) -> TargetError:
@@ -124,7 +140,8 @@ def _statements(sql: str) -> Iterator[str]:
 
 _TOKEN: Final = re.compile(
     r"""(?P<end>;)
-    | '(?:[^'\\]|''|\\.)*' | "[^"]*"  # text and names
+    | \b[eE]'(?:[^'\\]|''|\\.)*'  # text with escapes
+    | '[^']*' | "[^"]*"  # text and names; a doubled quote ends one and begins the next
     | (?P<tag>\$\w*\$).*?(?P=tag)  # dollar quotes
     | --[^\n]* | /\*.*?\*/  # comments
     """,

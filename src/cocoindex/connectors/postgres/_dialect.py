@@ -80,6 +80,9 @@ class PostgresDialect(tables.Dialect[Any, Any]):
     def blames_row(self, error: BaseException) -> bool:
         return _errors.blames_row(error)
 
+    def is_taken(self, error: BaseException) -> bool:
+        return isinstance(error, asyncpg.UniqueViolationError | asyncpg.ExclusionViolationError)
+
     # --- values ----------------------------------------------------------------------------
 
     def encoder(self, column: Any, name: str, options: RowOptions) -> Encoder:
@@ -128,17 +131,25 @@ class PostgresDialect(tables.Dialect[Any, Any]):
     async def set_not_null(self, tx: Any, table: Table, column: LayoutColumn) -> bool:
         return await _ddl.set_not_null(tx, table, column)
 
+    async def holds_values(self, tx: Any, table: Table, column: str) -> bool:
+        return await _catalog.holds_values(tx, table, column)
+
     # --- rows ------------------------------------------------------------------------------
 
     async def write(
         self, tx: Any, layout: Layout, upserts: Sequence[RowAction], deletes: Sequence[Key]
-    ) -> None:
-        statements = RowStatements.of(layout)
+    ) -> int:
+        statements, count = RowStatements.of(layout), 0
         # First what goes: within a chunk, a unique value may move from one row to another.
         if deletes:
             await statements.delete(tx, deletes)
+            count = 1
         if upserts:
-            await statements.upsert(tx, upserts)
+            count += await statements.upsert(tx, upserts)
+        return count
+
+    async def may_rewrite(self, tx: Any, layout: Layout) -> bool:
+        return await _catalog.is_alone(tx, layout.table, layout.names)
 
     async def read(
         self, tx: Any, layout: Layout, keys: Sequence[Key] | None, after: Key | None, limit: int

@@ -65,13 +65,26 @@ def describe(error: BaseException) -> str:
     state = getattr(error, "sqlstate", None)
     if state is None:
         return _of_client(error)
+    return f"{_told(error, state)}{_function_of(error)} [{state}]"
+
+
+def _told(error: Any, state: str) -> str:
     if not state.startswith(_WITH_DATA):
-        detail = f" ({error.detail})" if state == "2BP01" and error.detail else ""  # type: ignore[attr-defined]
+        detail = f" ({error.detail})" if state == "2BP01" and error.detail else ""
         advice = (
             "; drop them first, or declare the table with cascade=True" if state == "2BP01" else ""
         )
-        return f"{_message(error)}{detail}{advice} [{state}]"
-    return f"{_without_data(error)} [{state}]"
+        return f"{_message(error)}{detail}{advice}"
+    return _without_data(error)
+
+
+_FUNCTION: Final = re.compile(r"^PL/\w+ function ([^\n]*?\))", re.MULTILINE)
+
+
+def _function_of(error: Any) -> str:
+    """Which function it happened in: mostly that of a trigger which others have made."""
+    found = _FUNCTION.search(getattr(error, "context", None) or "")
+    return f", in function {found[1]}" if found else ""
 
 
 def _of_client(error: BaseException) -> str:

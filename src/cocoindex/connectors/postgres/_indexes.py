@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
@@ -17,7 +18,8 @@ from cocoindex.connectors.postgres._literals import sql_text
 from cocoindex.connectors.postgres._pool import acquired
 from cocoindex.connectors.postgres._vectors import VECTOR_TYPES
 from cocoindex.connectors.postgres._wire import base_type, type_size
-from cocoindex.errors import TargetError, UsageValueError
+from cocoindex.core.memo_key import fingerprint_object
+from cocoindex.errors import TargetError, UsageTypeError, UsageValueError
 
 _logger = logging.getLogger("cocoindex.connectors.postgres")
 
@@ -123,7 +125,8 @@ class _IndexKind(AttachmentKind[Any]):
             if definition is None:
                 return False
             create = "CREATE UNIQUE INDEX" if getattr(spec, "unique", False) else "CREATE INDEX"
-            await _build(connection, layout, name, definition, spec.build, create)
+            made = _Made(name, definition, create, _mark(self.identity(spec)))
+            await _build(connection, layout, made, spec.build)
         return True
 
     async def drop(
@@ -170,12 +173,21 @@ def vector_index(
             f"{column!r} has {size:,}: use {advice} an expression index by "
             "declare_sql_command_attachment"
         )
-    given = {name: value for name, value in parameters.items() if value is not None}
+    given = {n: _whole(n, value) for n, value in parameters.items() if value is not None}
     idle = sorted(given.keys() - _PARAMETERS[method])
     if idle:
         _logger.warning("index of column %s: %s has no %s", column, method, ", ".join(idle))
     used = {name: value for name, value in given.items() if name not in idle}
     return VectorIndexSpec(column, metric, f"{base}_{metric}_ops", method, **used, build=build)
+
+
+def _whole(name: str, value: Any) -> int:
+    """A number that can stand in a statement."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise UsageTypeError(f"{name} of a vector index must be an int, not {kind}") from None
 
 
 _PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -235,12 +247,15 @@ class FtsIndexKind(AttachmentKind[FtsIndexSpec]):
             connection.transaction(isolation="read_committed"),
         ):
             await lock(connection, layout.table)
+            made = _Made(name, f"USING gin ({words})", "CREATE INDEX", _mark(tuple(spec)))
+            if await _is_another(connection, layout, made):  # of another language
+                await _drop_words(connection, layout, words)
             await connection.execute(
                 f"ALTER TABLE {qualified(layout.table)} ADD COLUMN IF NOT EXISTS {words} tsvector "
                 f"GENERATED ALWAYS AS (to_tsvector({language}::regconfig, coalesce({column}, ''))) "
                 "STORED"
             )
-            await _build(connection, layout, name, f"USING gin ({words})", Build(), "CREATE INDEX")
+            await _build(connection, layout, made, Build())
         return True
 
     def data(self, spec: FtsIndexSpec) -> tuple[str | None, ...]:
@@ -252,11 +267,15 @@ class FtsIndexKind(AttachmentKind[FtsIndexSpec]):
     async def drop(
         self, client: Any, layout: Layout, key: str, data: tuple[str | None, ...]
     ) -> None:
-        words = quote(search_column(data[0] or key))
         async with acquired(client) as connection:
-            await connection.execute(  # its index goes with it
-                f"ALTER TABLE IF EXISTS {qualified(layout.table)} DROP COLUMN IF EXISTS {words}"
-            )
+            await _drop_words(connection, layout, quote(search_column(data[0] or key)))
+
+
+async def _drop_words(connection: Any, layout: Layout, words: str) -> None:
+    """The index goes with its column."""
+    await connection.execute(
+        f"ALTER TABLE IF EXISTS {qualified(layout.table)} DROP COLUMN IF EXISTS {words}"
+    )
 
 
 def _names(columns: Sequence[str]) -> str:
@@ -264,42 +283,77 @@ def _names(columns: Sequence[str]) -> str:
 
 
 _INDEX: Final = """
-SELECT i.indisvalid, i.indrelid = to_regclass($2) AS is_ours
+SELECT i.indisvalid, i.indrelid = to_regclass($2) AS is_ours,
+    obj_description(c.oid, 'pg_class') AS comment
 FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
 WHERE c.oid = to_regclass($1)
 """
 
+_MARK: Final = "cocoindex:"
 
-async def _build(
-    connection: Any, layout: Layout, name: str, definition: str, build: Build, create: str
-) -> None:
+
+def _mark(identity: object) -> str:
+    """The comment that tells indexes of one name apart, should the state store get lost."""
+    return _MARK + fingerprint_object(identity).hex()
+
+
+class _Made(NamedTuple):
+    """An index to be: its name, what follows it, and the comment by which it is known again."""
+
+    name: str
+    definition: str
+    create: str
+    mark: str
+
+
+async def _build(connection: Any, layout: Layout, made: _Made, build: Build) -> None:
     """Create an index unless it is there; one that was left half built is built anew."""
-    statement = f"{quote(name)} ON {qualified(layout.table)} {definition}"
+    statement = f"{quote(made.name)} ON {qualified(layout.table)} {made.definition}"
     if build.concurrently:  # which no transaction can hold a lock for
-        if not await _is_there(connection, layout, name):
-            await connection.execute(f"{create} CONCURRENTLY {statement}")
+        if not await _is_there(connection, layout, made):
+            await connection.execute(f"{made.create} CONCURRENTLY {statement}")
+            await _comment(connection, layout, made)
         return
     async with connection.transaction(isolation="read_committed"):  # else: what stood before it
         await lock(connection, layout.table)
-        if await _is_there(connection, layout, name):
+        if await _is_there(connection, layout, made):
             return
         if build.memory:
             await connection.execute(f"SET LOCAL maintenance_work_mem = {sql_text(build.memory)}")
-        await connection.execute(f"{create} {statement}")
+        await connection.execute(f"{made.create} {statement}")
+        await _comment(connection, layout, made)
 
 
-async def _is_there(connection: Any, layout: Layout, name: str) -> bool:
-    """Whether the index can be used; the remains of a build that broke off are removed."""
+async def _comment(connection: Any, layout: Layout, made: _Made) -> None:
+    in_schema = await _in_schema(connection, layout, made.name)
+    await connection.execute(f"COMMENT ON INDEX {in_schema} IS {sql_text(made.mark)}")
+
+
+async def _is_there(connection: Any, layout: Layout, made: _Made) -> bool:
+    """Whether the index can be used. The remains of a build that broke off are removed, and one
+    of our own with another definition.
+    """
     table = qualified(layout.table)
-    in_schema = await _in_schema(connection, layout, name)
+    in_schema = await _in_schema(connection, layout, made.name)
     found = await connection.fetchrow(_INDEX, in_schema, table)
     if found is None:
         return False
     if not found["is_ours"]:
         raise TargetError(f"index {in_schema} is needed for table {table}, but is not its own")
-    if not found["indisvalid"]:
+    is_usable = found["indisvalid"] and not _differs(found["comment"], made)
+    if not is_usable:
         await connection.execute(f"DROP INDEX {in_schema}")
-    return bool(found["indisvalid"])
+    return bool(is_usable)
+
+
+async def _is_another(connection: Any, layout: Layout, made: _Made) -> bool:
+    in_schema = await _in_schema(connection, layout, made.name)
+    found = await connection.fetchrow(_INDEX, in_schema, qualified(layout.table))
+    return found is not None and found["is_ours"] and _differs(found["comment"], made)
+
+
+def _differs(comment: str | None, made: _Made) -> bool:
+    return (comment or "").startswith(_MARK) and comment != made.mark
 
 
 async def _in_schema(connection: Any, layout: Layout, name: str) -> str:

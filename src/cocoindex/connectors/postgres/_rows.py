@@ -99,18 +99,20 @@ class RowStatements:
 
     # --- writing -------------------------------------------------------------------------------
 
-    async def upsert(self, connection: Any, actions: Sequence[RowAction]) -> None:
+    async def upsert(self, connection: Any, actions: Sequence[RowAction]) -> int:
         """Insert rows, or update those whose key is there, in the order of their keys: writers
-        that share rows do not wait for each other in a circle.
+        that share rows do not wait for each other in a circle. Returns the number of statements.
         """
         rows: list[Any] = [action.fields for action in sorted(actions, key=attrgetter("key"))]
         few = len(rows) < STAGED_ROWS and self._texts_only
         if few and sum(map(size_of, rows)) < STAGED_BYTES:
             await self._upsert_arrays(connection, rows)
-            return
+            return 1
         are_new = self._takes_copy and all(action.fresh for action in actions)
-        if not (are_new and await self._insert_new(connection, rows)):
-            await self._upsert_staged(connection, rows)
+        if are_new and await self._insert_new(connection, rows):
+            return 1
+        await self._upsert_staged(connection, rows)
+        return 3
 
     async def _insert_new(self, connection: Any, rows: Sequence[Fields]) -> bool:
         """Copy rows into the table itself. False, and nothing written, where that can't be."""
@@ -141,7 +143,8 @@ class RowStatements:
         definitions = ", ".join(f"c{i} {wire.stage}" for i, wire in enumerate(self._wires))
         await connection.execute(f"CREATE TEMP TABLE {_STAGE.name} ({definitions}) ON COMMIT DROP")
         await self._copy(connection, _STAGE, rows)
-        await connection.execute(self._insert(self._from_stage()))
+        insert = self._insert(self._from_stage())
+        await connection.execute(f"{insert}; DROP TABLE {qualified(_STAGE)}")  # others may follow
 
     async def _copy(
         self, connection: Any, table: Table, rows: Sequence[Fields], **options: Any

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from functools import lru_cache
+from hashlib import blake2b
+from types import CodeType
 from typing import Any
 
 from cocoindex.connectors.postgres._literals import literal
 from cocoindex.connectors.postgres._reading import TableShape
+from cocoindex.core.memo_key import fingerprint_object
 
 __all__ = ["KeyedRow", "RowMaker"]
 
@@ -39,7 +45,7 @@ class RowMaker:
         self._decoders = list(shape.decoders.items())
         self._drops = len(shape.names) < len(shape.selected)
         self._ordinal = ordinal
-        self._source = (*shape.identity, *shape.names)
+        self._source = (*shape.identity, *shape.names, *_identity(row_factory or row_type))
         self._row_type, self._row_factory = row_type, row_factory
         self._known = (
             _known(dict if row_type is None else row_type) if ordinal is not None else None
@@ -80,6 +86,43 @@ class RowMaker:
                 return row
         object.__setattr__(row, "_coco_memo_key", memo_key)
         return row
+
+
+def _identity(make: Any) -> tuple[str, ...]:
+    """What tells apart what makes rows: its name, and a function's code and what it captures."""
+    make = inspect.unwrap(make) if callable(make) else make
+    if make is None:
+        return ()
+    if isinstance(make, functools.partial):
+        captured = (make.args, *sorted(make.keywords.items()))
+        return (*_identity(make.func), *_fingerprints(captured))
+    named = make if hasattr(make, "__qualname__") else type(make)
+    code = getattr(getattr(make, "__func__", make), "__code__", None)
+    if code is None:
+        return (named.__module__, named.__qualname__)
+    cells = [cell.cell_contents for cell in getattr(make, "__closure__", None) or ()]
+    digest = blake2b(_code_text(code).encode(), digest_size=16).hexdigest()
+    return (named.__module__, named.__qualname__, digest, *_fingerprints(cells))
+
+
+def _code_text(code: CodeType) -> str:
+    """What it does, wherever it stands."""
+    constants = [_constant_text(constant) for constant in code.co_consts]
+    return repr((code.co_code, code.co_names, code.co_varnames, constants))
+
+
+def _constant_text(constant: Any) -> str:
+    if isinstance(constant, CodeType):
+        return _code_text(constant)
+    # The order of a set differs between processes.
+    return repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
+
+
+def _fingerprints(captured: Iterable[Any]) -> Iterator[str]:
+    """Of those values that can be told apart."""
+    for value in captured:
+        with contextlib.suppress(TypeError):
+            yield fingerprint_object(value).hex()
 
 
 def _stable(value: Any) -> Any:

@@ -13,6 +13,7 @@ import asyncpg
 import cocoindex as coco
 from cocoindex.connectorkits.async_adapters import async_to_sync_iter
 from cocoindex.connectorkits.retry import retrying
+from cocoindex.connectorkits.unique_keys import UniqueKeys
 from cocoindex.connectors.postgres import _errors
 from cocoindex.connectors.postgres._pool import acquired_here
 from cocoindex.connectors.postgres._reading import Reading, TableShape
@@ -99,7 +100,8 @@ class PgTableSource(Generic[RowT]):
         page_size: rows per page then; default ``prefetch``.
         ordinal_column: a column that changes whenever its row does (``updated_at``): a memoized
             function then takes the row for the same as long as key and ordinal are the same,
-            without looking at the other columns. Rows in which it is NULL are compared whole.
+            and ``row_factory`` or ``row_type`` is, without looking at the other columns. Rows in
+            which it is NULL are compared whole.
         rate_limit: acquired for the rows of each round trip.
 
     Raises:
@@ -296,13 +298,13 @@ class RowFetcher(Generic[RowT]):
             async for found, row in self._source._rows(keyed=True):  # noqa: SLF001 - as above
                 yield found, row
             return
-        seen: dict[coco.StableKey, int] = {}
+        keys = UniqueKeys()
         number = 0
         async for row in self:
             number += 1
             found = key(row)
-            first = seen.setdefault(found, number)
-            if first != number:
+            first = keys.add(found)
+            if first is not None:
                 raise UsageValueError(
                     f"rows {first} and {number} of {self._source.spec} have the same key {found!r}"
                 )

@@ -42,7 +42,7 @@ class Indexes(AttachmentKind[IndexSpec]):
     async def create(
         self, client: ManagedConnection, layout: Layout, _key: str, spec: IndexSpec
     ) -> bool:
-        """``CREATE INDEX IF NOT EXISTS``.
+        """``CREATE INDEX``, unless it is there and just this.
 
         Raises:
             TargetError: something else has that name, which is one of the whole file.
@@ -51,7 +51,7 @@ class Indexes(AttachmentKind[IndexSpec]):
         unique = "UNIQUE " if spec.unique else ""
         where = f" WHERE {spec.where}" if spec.where else ""
         statement = (
-            f"CREATE {unique}INDEX IF NOT EXISTS {quote(spec.name)} "
+            f"CREATE {unique}INDEX {quote(spec.name)} "
             f"ON {quote(layout.table.name)} ({columns}){where}"
         )
         await _run(client, _create_index, layout.table.name, spec.name, statement)
@@ -124,6 +124,10 @@ def _create_index(connection: Any, table: str, name: str, statement: str) -> Non
     found = _named(connection, name)
     if found is not None and not found.is_index_of(table):
         raise _taken("index", name, table, found)
+    if found is not None and found.sql == statement:
+        return
+    if found is not None:  # made by an earlier version, of which nothing is known any more
+        connection.execute(f"DROP INDEX {quote(name)}")
     connection.execute(statement)
 
 

@@ -4,13 +4,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from cocoindex.connectorkits.identifiers import quote
 from cocoindex.connectorkits.tables import Existing, ExistingColumn, Main
 from cocoindex.connectors.sqlite import _vec0
 
-__all__ = ["OBJECTS", "forget_marker", "inspect", "set_marker", "table_options"]
+__all__ = [
+    "OBJECTS",
+    "forget_marker",
+    "holds_values",
+    "inspect",
+    "is_alone",
+    "is_referenced",
+    "set_marker",
+    "table_options",
+]
 
 OBJECTS: Final = "_cocoindex_objects"
 """The table in which we note the tables that we made."""
@@ -60,6 +70,32 @@ def _unique(connection: Any, name: str) -> tuple[frozenset[str], ...]:
         for index in indexes
         if index[2] and not index[4]
     )
+
+
+def holds_values(connection: Any, name: str, column: str) -> bool:
+    """Whether some row has a value in a column."""
+    sql = f"SELECT 1 FROM {quote(name)} WHERE {quote(column)} IS NOT NULL LIMIT 1"
+    return bool(connection.execute(sql).fetchall())
+
+
+def is_alone(connection: Any, name: str, columns: Sequence[str]) -> bool:
+    """Whether it is a table that no foreign key leads to, with no other columns than these."""
+    known = {column.casefold() for column in columns}
+    found = connection.execute(f"PRAGMA table_xinfo({quote(name)})").fetchall()
+    others = [row for row in found if not row[6] and row[1].casefold() not in known]
+    return not others and not is_referenced(connection, name)
+
+
+def is_referenced(connection: Any, name: str) -> bool:
+    """Whether deleting a row may harm another table: a foreign key leads here, and is enforced."""
+    if not connection.execute("PRAGMA foreign_keys").fetchall()[0][0]:
+        return False
+    found = connection.execute(
+        "SELECT 1 FROM sqlite_schema AS s, pragma_foreign_key_list(s.name) AS f "
+        "WHERE s.type = 'table' AND f.\"table\" = ? COLLATE NOCASE LIMIT 1",
+        (name,),
+    ).fetchall()
+    return bool(found)
 
 
 def table_options(*, strict: bool, without_rowid: bool) -> Main:

@@ -1,7 +1,8 @@
 """Carries out changes of tables, all on one connection inside one transaction.
 
 SQLite can add and drop simple columns in place. Everything else is done by building the table
-anew beside the old one, copying the rows, and taking its name, with its indexes and triggers.
+anew beside the old one, copying the rows, and taking its name, with its indexes and triggers
+and all that others have added to its definition.
 """
 
 # ruff: noqa: S608 - names are checked and quoted, values are bound
@@ -15,7 +16,9 @@ from typing import Any
 from cocoindex.connectorkits import tables
 from cocoindex.connectorkits.identifiers import quote
 from cocoindex.connectors.sqlite import _vec0
-from cocoindex.connectors.sqlite._catalog import forget_marker, set_marker
+from cocoindex.connectors.sqlite._catalog import forget_marker, is_referenced, set_marker
+from cocoindex.connectors.sqlite._dependents import dependents_of, uses_of
+from cocoindex.connectors.sqlite._table_sql import TableSql, column_sql, parse
 from cocoindex.connectors.sqlite._types import zero_of
 from cocoindex.errors import TargetError
 
@@ -31,6 +34,9 @@ def apply(
 ) -> None:
     """Carry out ``operations``; those about columns are done together."""
     changes: list[ColumnChange] = []
+    is_rebuilt = any(isinstance(operation, tables.CreateTable) for operation in operations)
+    if existing is not None and is_rebuilt:
+        _refuse_if_referenced(connection, existing.detail)
     for operation in operations:
         match operation:
             case tables.CreateTable():
@@ -44,11 +50,28 @@ def apply(
                 changes.append(operation)
     if changes:
         assert existing is not None
-        if existing.marker is None:  # not ours: it would lose its constraints
-            for change in changes:
-                connection.execute(_in_place_sql(change))
-        elif not all(map(_is_simple, changes)) or not _in_place(connection, changes):
-            _rebuild(connection, existing, changes)
+        _change(connection, existing, changes)
+
+
+def _change(connection: Any, existing: tables.Existing, changes: Sequence[ColumnChange]) -> None:
+    if existing.marker is None:  # not ours to build anew
+        for change in changes:
+            connection.execute(_in_place_sql(change))
+        return
+    adds_only = all(isinstance(change, tables.AddColumn) for change in changes)
+    dependents = [] if adds_only else dependents_of(connection, existing.detail)
+    working = uses_of(connection, dependents)
+    gone: set[str] = set()
+    if not all(map(_is_simple, changes)) or not _in_place(connection, changes):
+        gone = _rebuild(connection, existing, changes)
+    left = [dependent for dependent in dependents if dependent.name not in gone]
+    broken = {used for used in working - uses_of(connection, left) if used[0] in left}
+    if broken:
+        named = ", ".join(sorted({f"{d.kind} {d.name}" for d, _ in broken}))
+        raise TargetError(
+            f"SQLite table {existing.detail}: {named} needs a column that would be gone or of "
+            "another type. Drop it, update, and make it again."
+        )
 
 
 def create_sql(operation: tables.CreateTable, name: str | None = None) -> str:
@@ -56,7 +79,7 @@ def create_sql(operation: tables.CreateTable, name: str | None = None) -> str:
     name = name or operation.table.name
     if _vec0.is_vec0(operation.main):
         return _vec0.create_sql(name, operation.main)
-    columns = [_column_sql(column) for column in operation.columns]
+    columns = [column_sql(column) for column in operation.columns]
     key = f"PRIMARY KEY ({', '.join(map(quote, operation.key))})"
     return _regular_sql(name, [*columns, key], [part[1] for part in operation.main if not part[0]])
 
@@ -64,10 +87,6 @@ def create_sql(operation: tables.CreateTable, name: str | None = None) -> str:
 def _regular_sql(name: str, parts: Sequence[str], options: Sequence[str]) -> str:
     tail = f" {', '.join(options).upper()}" if options else ""
     return f"CREATE TABLE {quote(name)} ({', '.join(parts)}){tail}"
-
-
-def _column_sql(column: tables.LayoutColumn) -> str:
-    return f"{quote(column.name)} {column.type}" + ("" if column.nullable else " NOT NULL")
 
 
 # --- In place ------------------------------------------------------------------------------
@@ -84,7 +103,7 @@ def _in_place_sql(change: ColumnChange) -> str:
     if isinstance(change, tables.DropColumn):
         return f"ALTER TABLE {table} DROP COLUMN {quote(change.name)}"
     column = change.column._replace(nullable=change.column.nullable or change.not_null_later)
-    return f"ALTER TABLE {table} ADD COLUMN {_column_sql(column)}"
+    return f"ALTER TABLE {table} ADD COLUMN {column_sql(column)}"
 
 
 def _in_place(connection: Any, changes: Sequence[ColumnChange]) -> bool:
@@ -104,29 +123,49 @@ def _in_place(connection: Any, changes: Sequence[ColumnChange]) -> bool:
 # --- Rebuild -------------------------------------------------------------------------------
 
 
-def _rebuild(connection: Any, existing: tables.Existing, changes: Sequence[ColumnChange]) -> None:
+def _rebuild(
+    connection: Any, existing: tables.Existing, changes: Sequence[ColumnChange]
+) -> set[str]:
+    """Build the table anew; the names of what went with a column."""
     name: str = existing.detail
     target = f"__new_{name}"
-    columns, values = _new_columns(existing, changes)
-    defaults = _defaults(connection, name)
-    key = f"PRIMARY KEY ({', '.join(map(quote, existing.key))})"
-    parts = [_column_sql(column) + defaults.get(column.name, "") for column in columns]
-    options = [part[1] for part in existing.main or () if not part[0]]
+    table = _changed(connection, name, changes)
+    values = _values(connection, name, existing, changes)
     extras = _saved(connection, name)
-    views = [view for view in _views(connection) if _works(connection, view)]
-    connection.execute(_regular_sql(target, [*parts, key], options))
+    connection.execute(table.create(target))
     connection.execute(
-        f"INSERT INTO {quote(target)} ({', '.join(quote(c.name) for c in columns)}) "
-        f"SELECT {', '.join(values)} FROM {quote(name)}"
+        f"INSERT INTO {quote(target)} ({', '.join(map(quote, values))}) "
+        f"SELECT {', '.join(values.values())} FROM {quote(name)}"
     )
     connection.execute(f"DROP TABLE {quote(name)}")
     _rename(connection, target, name)
-    _restore(connection, extras, {column.name for column in columns}, name)
-    if broken := [view for view in views if not _works(connection, view)]:
-        raise TargetError(
-            f"SQLite table {name}: view {', '.join(broken)} needs a column that would be gone or "
-            "of another type. Drop the view, update, and make it again."
-        )
+    return _restore(connection, extras, set(values), name)
+
+
+def _changed(connection: Any, name: str, changes: Sequence[ColumnChange]) -> TableSql:
+    """The table's definition afterwards, with all that others have added to it.
+
+    Raises:
+        TargetError: something in it needs a column that goes, or rows of others would go.
+    """
+    _refuse_if_referenced(connection, name)
+    query = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?"
+    table = parse(connection.execute(query, (name,)).fetchall()[0][0])
+    for change in changes:
+        if isinstance(change, tables.DropColumn):
+            table = table.without(change.name)
+        elif isinstance(change, tables.AddColumn):
+            table = table.with_column(change.column)
+        else:
+            table = table.changed(change.column)
+    for change in changes:
+        if isinstance(change, tables.DropColumn) and (users := table.users_of(change.name)):
+            raise TargetError(
+                f"SQLite table {name}: column {change.name} can't be dropped, because others have "
+                f"added to the table what needs it: {'; '.join(users)}. Make the table without "
+                "that by hand, or drop it and update with full_reprocess=True."
+            )
+    return table
 
 
 def _rename(connection: Any, before: str, after: str) -> None:
@@ -139,51 +178,32 @@ def _rename(connection: Any, before: str, after: str) -> None:
         connection.execute(f"PRAGMA legacy_alter_table={old}")
 
 
-def _views(connection: Any) -> list[str]:
-    found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall()
-    return [str(name) for (name,) in found]
-
-
-def _works(connection: Any, view: str) -> bool:
-    try:
-        connection.execute(f"EXPLAIN SELECT * FROM {quote(view)}").fetchall()
-    except Exception:  # noqa: BLE001 - of any driver; only whether there is one counts
-        return False
-    return True
-
-
-def _defaults(connection: Any, name: str) -> dict[str, str]:
-    """The defaults that others have given columns, as DDL."""
-    rows = connection.execute(f"PRAGMA table_xinfo({quote(name)})").fetchall()
-    generated = [row[1] for row in rows if row[6] in (2, 3)]
-    if generated:
+def _refuse_if_referenced(connection: Any, name: str) -> None:
+    """``DROP TABLE`` would delete rows in other tables, by ``ON DELETE CASCADE``."""
+    if is_referenced(connection, name):
         raise TargetError(
-            f"SQLite table {name} has to be rebuilt, and has a generated column that would be "
-            f"lost: {', '.join(generated)}. Drop it, update, and add it again."
+            f"SQLite table {name} has to be built anew, but other tables refer to it, and this "
+            "connection enforces foreign keys: update with PRAGMA foreign_keys=OFF"
         )
-    return {row[1]: f" DEFAULT ({row[4]})" for row in rows if row[4] is not None}
 
 
-def _new_columns(
-    existing: tables.Existing, changes: Sequence[ColumnChange]
-) -> tuple[list[tables.LayoutColumn], list[str]]:
-    """The table's columns afterwards, and what fills them."""
-    columns = {
-        name: tables.LayoutColumn(name, column.type, column.nullable and name not in existing.key)
-        for name, column in existing.columns.items()
-    }
-    values = {name: quote(name) for name in columns}
+def _values(
+    connection: Any, name: str, existing: tables.Existing, changes: Sequence[ColumnChange]
+) -> dict[str, str]:
+    """What fills the table's columns afterwards, but for generated ones."""
+    listed = connection.execute(f"PRAGMA table_xinfo({quote(name)})").fetchall()
+    generated = {row[1] for row in listed if row[6] in (2, 3)}
+    values = {column: quote(column) for column in existing.columns if column not in generated}
     for change in changes:
         if isinstance(change, tables.DropColumn):
-            del columns[change.name], values[change.name]
+            values.pop(change.name, None)
             continue
         column = change.column
-        columns[column.name] = column
         value = "NULL" if isinstance(change, tables.AddColumn) else _converted(change)
         if not column.nullable:
             value = f"coalesce({value}, {zero_of(column.type)})"
         values[column.name] = value
-    return [*columns.values()], [values[name] for name in columns]
+    return values
 
 
 def _converted(change: tables.ChangeColumn) -> str:
@@ -214,7 +234,8 @@ def quote_text(text: str) -> str:
 
 def _restore(
     connection: Any, extras: Sequence[tuple[str, str, str]], columns: set[str], table: str
-) -> None:
+) -> set[str]:
+    """Make again what went with the table; the names of what stays away."""
     gone = _without_columns(connection, extras, columns)
     for kind, name, sql in extras:
         if name in gone:
@@ -225,6 +246,7 @@ def _restore(
             _if_possible(connection, sql, f"index {name} of {table}", columns)
         else:
             connection.execute(sql)
+    return gone
 
 
 def _without_columns(

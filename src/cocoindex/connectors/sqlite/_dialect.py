@@ -18,7 +18,7 @@ from cocoindex.connectorkits.threads import BlockingClient
 from cocoindex.connectors.sqlite import _catalog, _ddl, _vec0
 from cocoindex.connectors.sqlite._attachments import FullText, Indexes
 from cocoindex.connectors.sqlite._drivers import BUSY_CODES, ROW_CODES, error_code
-from cocoindex.connectors.sqlite._types import check_key_type, encoder_for, to_real
+from cocoindex.connectors.sqlite._types import check_key_type, encoder_for, storable, to_real
 from cocoindex.connectors.sqlite.connection import ManagedConnection
 
 __all__ = ["DIALECT", "SqliteDialect"]
@@ -64,13 +64,17 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
         """Constraints, types in strict tables, and values that are too big."""
         return error_code(error) in ROW_CODES
 
+    def is_taken(self, error: BaseException) -> bool:
+        """Also of another index than the key's; pysqlite3 tells by the text alone."""
+        return error_code(error) in ROW_CODES and "UNIQUE constraint failed" in str(error)
+
     def describe(self, error: BaseException) -> str:
         """SQLite's messages name constraints, tables and columns, and quote no values."""
         return f"{error} ({type(error).__name__})"
 
     # --- values ----------------------------------------------------------------------------
 
-    def encoder(self, column: Any, name: str, options: RowOptions) -> Encoder | None:
+    def encoder(self, column: Any, name: str, options: RowOptions) -> Encoder:
         """By the column's SQL type, behind the schema's own encoder if there is one."""
 
         def warn() -> None:
@@ -82,7 +86,7 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
 
         if column.encoder is not None:
             own: Encoder = column.encoder
-            return own
+            return lambda value: storable(own(value))
         return encoder_for(str(column.type), options.naive_tz, warn)
 
     def key_encoder(self, column: Any, name: str, options: RowOptions) -> Encoder:
@@ -93,9 +97,7 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
         """
         check_key_type(name, str(column.type))
         encode = self.encoder(column, name, options)
-        if encode is None:
-            return tables.key_part
-        if column.encoder is None and encode is not to_real:
+        if column.encoder is None and encode not in (to_real, storable):
             return encode  # text, integers and bytes can be keys as they are
         return lambda value: tables.key_part(encode(value))
 
@@ -137,6 +139,10 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
         """One rebuild for all changes of columns that SQLite can't do in place."""
         await tx.call(_ddl.apply, existing, operations)
 
+    async def holds_values(self, tx: Tx, table: tables.Table, column: str) -> bool:
+        """One look at the column."""
+        return await tx.call(_catalog.holds_values, table.name, column)
+
     # --- rows ------------------------------------------------------------------------------
 
     async def write(
@@ -145,9 +151,14 @@ class SqliteDialect(tables.Dialect[ManagedConnection, Tx]):
         layout: tables.Layout,
         upserts: Sequence[tables.RowAction],
         deletes: Sequence[tables.Key],
-    ) -> None:
+    ) -> int:
         """Prepared statements, run over all rows on the thread."""
         await tx.call(_write, layout, upserts, deletes)
+        return bool(upserts) + bool(deletes)
+
+    async def may_rewrite(self, tx: Tx, layout: tables.Layout) -> bool:
+        """No foreign key in force that leads here, no columns of others."""
+        return await tx.call(_catalog.is_alone, layout.table.name, layout.names)
 
     async def read(
         self,

@@ -18,7 +18,15 @@ from cocoindex.connectorkits.vectors import little_endian
 from cocoindex.errors import UsageTypeError, UsageValueError
 from cocoindex.resources.schema import VectorSchema
 
-__all__ = ["JSON", "LEAF_TYPES", "check_key_type", "encoder_for", "vector_type", "zero_of"]
+__all__ = [
+    "JSON",
+    "LEAF_TYPES",
+    "check_key_type",
+    "encoder_for",
+    "storable",
+    "vector_type",
+    "zero_of",
+]
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
@@ -72,7 +80,7 @@ def _float32(array: Any) -> bytes:
 # --- Values by column type -----------------------------------------------------------------
 
 
-def encoder_for(column_type: str, naive_tz: NaiveTz, warn: Callable[[], None]) -> Encoder | None:
+def encoder_for(column_type: str, naive_tz: NaiveTz, warn: Callable[[], None]) -> Encoder:
     """The encoder of a column of which only the SQL type is known."""
     affinity = column_type.upper().partition("(")[0].strip()
     if affinity in ("INTEGER", "INT", "BIGINT", "SMALLINT", "BOOLEAN"):
@@ -83,7 +91,32 @@ def encoder_for(column_type: str, naive_tz: NaiveTz, warn: Callable[[], None]) -
         return _text_encoder(naive_tz, warn)
     if affinity == "BLOB":
         return to_blob
-    return None
+    return storable
+
+
+def storable(value: Any) -> Any:
+    """What a driver can bind, as it is; for columns of any other type, and behind the encoders
+    of users.
+    """
+    kind = type(value)
+    if kind is bytes or (kind is str and value.isascii()):
+        return value
+    value = enum_value(value)
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
+    if isinstance(value, str):
+        _check_unicode(value)
+        return str.__str__(value)
+    if isinstance(value, int):
+        return to_integer(value)
+    if isinstance(value, float):
+        return to_real(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise UsageTypeError(
+        f"SQLite stores int, float, str and bytes, not {kind.__name__}: give the column an "
+        "encoder, as in SqliteType(type, encoder)"
+    )
 
 
 @leaves_alone(f"type({{v}}) is int and {_INT_MIN} <= {{v}} <= {_INT_MAX}")

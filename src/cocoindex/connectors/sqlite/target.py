@@ -84,7 +84,7 @@ class TableTarget(tables.TableTarget[RowT, coco.MaybePendingS]):
             where: which rows are in the index, as a condition in SQL.
 
         Raises:
-            ValueError: an unknown column or an unusable name.
+            ValueError: an unknown column, an unusable name, or a table that can't have indexes.
         """
         self._check(columns)
         name = name or identifiers.derived(self._table.name, *columns)
@@ -104,9 +104,14 @@ class TableTarget(tables.TableTarget[RowT, coco.MaybePendingS]):
         MATCH ?)``.
 
         Raises:
-            ValueError: an unknown column or an unusable name.
+            ValueError: an unknown column, an unusable name, or a table without row ids.
         """
         self._check(columns)
+        if self._spec.options.get("without_rowid"):
+            raise UsageValueError(
+                f"table {self._table} has no full-text index: it is made with without_rowid=True, "
+                "and the index finds rows by their row id"
+            )
         name = name or identifiers.derived(self._table.name, "fts")
         identifiers.check(name, "full-text table name", quoted=True)
         self._attach("fts_index", name, FullTextSpec(name, tuple(columns), tokenizer))
@@ -114,6 +119,8 @@ class TableTarget(tables.TableTarget[RowT, coco.MaybePendingS]):
     def _check(self, columns: Sequence[str]) -> None:
         if isinstance(columns, str) or not columns:
             raise UsageValueError("columns must be a list of at least one column name")
+        if "vec0" in self._spec.options:
+            raise UsageValueError(f"table {self._table} is a vec0 table, which has no other index")
         unknown = [name for name in columns if name not in self._schema.columns]
         if unknown:
             raise UsageValueError(f"table {self._table} has no columns {', '.join(unknown)}")

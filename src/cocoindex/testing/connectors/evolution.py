@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cocoindex.testing.connectors.adapter import Container, World
-from cocoindex.testing.connectors.rows import SuiteBase, by_key
+from cocoindex.testing.connectors.rows import MANY, SuiteBase, by_key
 
 __all__ = ["EvolutionConformance"]
 
@@ -84,6 +84,21 @@ class EvolutionConformance(SuiteBase):
             assert await world.update() == 0
             columns = await world.adapter.columns("t")
             assert columns == _nullability(cls), step
+
+    @pytest.mark.parametrize("spread", ["together", "memo"])
+    async def test_requests_do_not_grow_with_rows_when_a_schema_changes(
+        self, world: World, spread: Any
+    ) -> None:
+        adapter = world.adapter
+        record_type, make = CHANGES["everything at once"]
+        world.containers["t"] = Container(BEFORE, [before(i) for i in range(MANY)], spread=spread)
+        await world.update()
+        rows = [make(i) for i in range(MANY)]
+        world.containers["t"] = Container(record_type, rows, spread=spread)
+        trips = await world.update()
+        assert await adapter.read("t") == by_key(rows)
+        calls = 1 if spread == "together" else 4
+        assert trips <= 2 * adapter.trips_per_container + calls * adapter.trips_per_chunk
 
     async def test_a_nullable_column_writes_only_rows_that_use_it(self, world: World) -> None:
         world.containers["t"] = Container(BEFORE, [before(i) for i in ROWS])

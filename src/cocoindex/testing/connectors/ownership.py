@@ -10,7 +10,7 @@ import pytest
 
 from cocoindex.testing.connectors.adapter import Container, World
 from cocoindex.testing.connectors.evolution import record
-from cocoindex.testing.connectors.rows import Item, SuiteBase, by_key, items
+from cocoindex.testing.connectors.rows import MANY, Item, SuiteBase, by_key, items
 
 __all__ = ["OwnershipConformance"]
 
@@ -61,6 +61,24 @@ class OwnershipConformance(SuiteBase):
         await world.update()
         await _leave(world, way)
         assert await world.adapter.read("t") == by_key([FOREIGN])
+
+    @pytest.mark.parametrize("managed_by", ["user", "system"])
+    @pytest.mark.parametrize("spread", ["together", "each"])
+    async def test_requests_do_not_grow_with_rows_in_a_container_that_stays(
+        self, world: World, spread: Any, managed_by: str
+    ) -> None:
+        adapter = world.adapter
+        await adapter.create("t", Item, ["id"])
+        options = {"managed_by": managed_by}
+        world.containers["t"] = Container(Item, items(MANY), spread=spread, options=options)
+        most = adapter.trips_per_container + 4 * adapter.trips_per_chunk
+        assert await world.update() <= most
+        world.containers["t"].rows = items(MANY, "changed")[5:]
+        assert await world.update() <= most
+        assert await adapter.read("t") == by_key(items(MANY, "changed")[5:])
+        world.containers.clear()
+        assert await world.update() <= 2 * most
+        assert await adapter.read("t") == {}
 
     async def test_rows_may_be_left_in_a_user_container(self, world: World) -> None:
         await world.adapter.create("t", Item, ["id"])

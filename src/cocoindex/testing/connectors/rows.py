@@ -19,6 +19,7 @@ from cocoindex.testing.connectors.adapter import Container, TargetAdapter, World
 __all__ = ["Item", "RowConformance", "items"]
 
 MANY = 57
+"""Rows that would show if there was a request for each."""
 
 
 @dataclass

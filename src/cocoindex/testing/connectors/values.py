@@ -153,6 +153,22 @@ class ValueConformance(SuiteBase):
             await world.update()
         assert world.adapter.trips == before
 
+    async def test_hostile_names_arrive_if_they_may_be_quoted(self, world: World) -> None:
+        """But for those with quotes and NUL, which no quoting makes safe."""
+        for name in HOSTILE_NAMES:
+            world.containers = {name: Container(Item, items(2), options={"quoted": True})}
+            if not name or set(name) & set("\"'\0"):
+                with pytest.raises(ValueError, match="Invalid"):
+                    await world.update()
+                continue
+            await world.update()
+            world.containers[name].rows = items(3, "changed")[1:]
+            await world.update()
+            assert await world.adapter.read(name) == by_key(items(3, "changed")[1:]), name
+            world.containers = {}
+            await world.update()
+            assert await world.adapter.read(name) is None, name
+
     async def test_names_that_are_too_long_are_refused(self, world: World) -> None:
         if self.longest_name is None:
             return
