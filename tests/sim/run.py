@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
+from itertools import islice
 
 from histories import mutants
 from histories.exhaustive import cases
@@ -33,16 +34,19 @@ def run_case(case):
 
 
 def run_small(options) -> int:
-    """Small trees, a kill at every fault point; see ``exhaustive.py``."""
-    started, count, figures, bad = time.perf_counter(), 0, Counter(), 0
+    """Small trees, a kill at every fault point; see ``exhaustive.py``. In order, so that
+    ``--first`` with the last count printed goes on where a run was interrupted.
+    """
+    started, count, figures, bad = time.perf_counter(), options.first, Counter(), 0
+    chosen = islice(cases(options.small), options.first, None)
     with multiprocessing.Pool(options.jobs, prepare, maxtasksperchild=20) as pool:
-        for found, problem in pool.imap_unordered(run_case, cases(options.small), 10):
+        for found, problem in pool.imap(run_case, chosen, 10):
             count += 1
             figures += found
             if problem is not None:
                 bad += 1
                 print(problem[:600], flush=True)
-            if count % 500 == 0:
+            if count % 100 == 0:
                 print(f"… {count} cases, {figures['kills']} kills, {bad} divergences", flush=True)
     print(
         f"{count} small cases, {figures['kills']} kills, {figures['states']} distinct states "
