@@ -142,7 +142,7 @@ class Countdown:
         self._name = name
         self._only = only
 
-    def __call__(self, point: faults.FaultPoint, _where: str) -> None:
+    def __call__(self, point: faults.FaultPoint, _where: object) -> None:
         if self._only not in (None, point):
             return
         self.count += 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import logging
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple
 
 import cocoindex as coco
 from cocoindex.testing.simulation import Fault, MemoryDisk, Outcome, SimulatedProcess
-from histories import edits, invariants, outside, program
+from histories import edits, invariants, outside, program, telling
 from histories.model import Expected, Model
 from histories.steps import Divergence, Step, steps_of
 from histories.telling import brief, describe_edit, difference, show
@@ -71,7 +72,7 @@ class History:
         random = Random(step.seed)
         if step.what == "start":
             self.model.root.kind = random.choice(("plain", "plain", "memoized"))
-            self.note(f"start with a {self.model.root.kind} root")
+            self.note(lambda: f"start with a {self.model.root.kind} root")
         elif step.what == "faulty":
             self._faulty(random)
         elif step.what.rpartition("/")[2] in PLAIN_FAULTS:
@@ -88,9 +89,9 @@ class History:
         else:
             self._edit(step, random)
 
-    def note(self, text: str) -> None:
+    def note(self, text: Callable[[], str]) -> None:
         if self.log is not None:
-            self.log.append(text)
+            self.log.append(text())
 
     # --- edits -----------------------------------------------------------------------------------
 
@@ -102,7 +103,7 @@ class History:
         self.past.append(before)
         if step.what not in edits.HARMLESS:
             self._known = None
-        self.note(f"{step.what}: {describe_edit(before, self.model)}")
+        self.note(lambda: f"{step.what}: {describe_edit(before, self.model)}")
 
     def _undo(self, random: Random) -> None:
         """The program, its sources and its code are again as they were one to three edits ago."""
@@ -113,7 +114,7 @@ class History:
         del self.past[-count:]
         self.model.table_count = before.table_count
         self._known = None
-        self.note(f"undo: {show(self.model)}")
+        self.note(lambda: f"undo: {show(self.model)}")
 
     # --- updates ---------------------------------------------------------------------------------
 
@@ -204,11 +205,7 @@ class History:
         outcome = self._run(random, faults, **WAYS[name])
         struck = outcome.plan.struck
         self.faults.update(kind for _, _, kind in struck)
-        self.note(
-            f"{name}: {outcome.kind} {outcome.value or ''}; "
-            f"{', '.join(f'{k} at {p} of {w}' for p, w, k in struck) or 'nothing struck'}; "
-            f"{brief(self.outside.changes())}"
-        )
+        self.note(lambda: f"{name}: {telling.spoiled(outcome)}; {brief(self.outside.changes())}")
         if outcome.kind == "failed" and not struck and not is_withheld(outcome):
             raise Divergence(f"an update without a fault failed: {outcome.value!r}")
         self._known = None
@@ -261,7 +258,7 @@ class History:
             outcome = self._run(random)
         finally:
             program.present.hidden = frozenset()
-        self.note(f"update without {sorted(hidden)}: {brief(self.outside.changes())}")
+        self.note(lambda: f"update without {sorted(hidden)}: {brief(self.outside.changes())}")
         self._expect_success(outcome)
         expected = self.model.expected(hidden)
         unseen = [f'{path}/"{name}"' for path in self.model.listings() for name in hidden]
@@ -280,7 +277,7 @@ class History:
                 expected.append((path, len(had - names), len(had)))
         outcome = self._run(random, guard=guard)
         withheld = outcome.value.withheld if is_withheld(outcome) else []
-        self.note(f"update under {guard}: {withheld}; {brief(self.outside.changes())}")
+        self.note(lambda: f"update under {guard}: {withheld}; {brief(self.outside.changes())}")
         if sorted(withheld) != sorted(expected):
             raise Divergence(f"withheld {sorted(withheld)} instead of {sorted(expected)}")
         if not withheld:
@@ -305,7 +302,7 @@ class History:
         before = self.outside.ours()
         guard = EVERYTHING if random.random() < 0.1 else None
         outcome = self._run(random, guard=guard, allow_deletes=guard is not None)
-        self.note(f"clean update: {outcome.kind}; {brief(self.outside.changes())}")
+        self.note(lambda: f"clean update: {outcome.kind}; {brief(self.outside.changes())}")
         self._expect_success(outcome)
         if expected.contested:
             expected.decide(self.outside.ours())
