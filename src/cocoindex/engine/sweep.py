@@ -117,7 +117,7 @@ class Deletion:
         """Try again at the end of the run: what this needs may happen until then."""
         self._run.deferred.append(self)
         if self._swept_by is not None:
-            self._swept_by.subtree_failed = True
+            self._swept_by.waits = True
 
     async def retry(self) -> bool:
         """Try again, because something else has been settled meanwhile."""
@@ -138,9 +138,15 @@ class Deletion:
         else:
             self._run.warn_once(("unavailable", str(error)), "%s", error)
 
+    @property
+    def swept_by(self) -> int | None:
+        """The component that deletes it; none if all of the app is dropped."""
+        return None if self._swept_by is None else self._swept_by.id
+
     def _failed(self) -> None:
         if self._swept_by is not None:
             self._swept_by.subtree_failed = True
+            self._run.spoil_memos(self._swept_by.id)
         if not self._counted:
             self._stats.count(self._name, Counter.STARTS)
         self._stats.count(self._name, Counter.ERRORS)

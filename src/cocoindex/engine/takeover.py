@@ -138,7 +138,7 @@ class Takeovers:
             self._owner(owner_id).group(group_key).items.pop(item_key, None)
         for owner_id in {owner_id for owner_id, _, _ in self._taken}:
             if self._run.has_decided(owner_id):  # others have yet to say what they declare
-                self._run.robbed.update(self._run.lineage(owner_id))
+                self._run.spoil_memos(owner_id)
 
     def rows(self) -> list[tuple[bytes, bytes | None]]:
         """Owner claims, the previous owners' new entries, and their memos gone."""
