@@ -80,6 +80,8 @@ class History:
             self._spoiled(random, [Fault(step.seed % 1000, kind)], name or "update")  # type: ignore[arg-type]
         elif step.what == "withholding":
             self._withholding(random)
+        elif step.what == "failing":
+            self._failing(random)
         elif step.what == "clean":
             self._clean(random)
         elif step.what == "last":
@@ -217,6 +219,23 @@ class History:
             raise Divergence("a preview left something behind")
         self._check_instant()
         return outcome
+
+    def _failing(self, random: Random) -> None:
+        """Some components fail by themselves, and everything else goes on."""
+        names = [child.name for comp in self.model.comps() for child in comp.children]
+        if not names:
+            return
+        failing = random.sample(names, min(len(names), random.choice((1, 1, 2))))
+        program.present.failing = frozenset(failing)
+        try:
+            outcome = self._run(random)
+        finally:
+            program.present.failing = frozenset()
+        self.note(lambda: f"failing {failing}: {outcome.kind}; {brief(self.outside.changes())}")
+        self.faults["raise"] += 1
+        self._known = None
+        self._settle()
+        self._check_instant()
 
     def _check_instant(self) -> None:
         self._expect_none(self.outside.violations)

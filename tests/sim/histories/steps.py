@@ -45,11 +45,15 @@ def steps_of(seed: int) -> list[Step]:
         for _ in range(random.choice((0, 1, 1, 2, 3))):
             steps.append(Step(random.choice(kinds), random.getrandbits(16)))
             if steps[-1].what == "move_table":  # some of its users fail to notice
-                steps.append(Step("raise", random.randrange(60)))
+                steps.append(Step("failing", random.getrandbits(16)))
+                if random.random() < 0.5:  # and must make good for it at once
+                    steps.append(Step("clean", random.getrandbits(16)))
         if random.random() < 0.3:
             steps += [Step("faulty", random.getrandbits(16)), Step("undo", random.getrandbits(16))]
         for _ in range(random.choice((2, 3, 4, 5))):
             steps.append(Step("faulty", random.getrandbits(16)))
+        if random.random() < 0.1:
+            steps.append(Step("failing", random.getrandbits(16)))
         if random.random() < 0.15:
             steps.append(Step("thin", random.getrandbits(16)))
             steps.append(Step("withholding", random.getrandbits(16)))
