@@ -34,7 +34,12 @@ async def any_in_chunks(items: Sequence[T], act: Callable[[T], Awaitable[bool]])
     """Do ``act`` for all items, many at a time; whether any of them says so."""
     any_did = False
     for start in range(0, len(items), CHUNK):
-        any_did |= any(await asyncio.gather(*map(act, items[start : start + CHUNK])))
+        acts = map(act, items[start : start + CHUNK])
+        # Without the exceptions, gather would not wait for the rest once one is cancelled.
+        for outcome in await asyncio.gather(*acts, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            any_did |= outcome
     return any_did
 
 
