@@ -12,6 +12,7 @@ from cocoindex.engine.absent_providers import ProviderUnavailable
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import ExceptionContext, route
 from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.loops import all_of
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.rows import Node, NodeKind, TombstoneRow
 from cocoindex.engine.stats import Counter, StatsGroup
@@ -34,12 +35,7 @@ async def any_in_chunks(items: Sequence[T], act: Callable[[T], Awaitable[bool]])
     """Do ``act`` for all items, many at a time; whether any of them says so."""
     any_did = False
     for start in range(0, len(items), CHUNK):
-        acts = map(act, items[start : start + CHUNK])
-        # Without the exceptions, gather would not wait for the rest once one is cancelled.
-        for outcome in await asyncio.gather(*acts, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
-            any_did |= outcome
+        any_did |= any(await all_of(map(act, items[start : start + CHUNK])))
     return any_did
 
 
