@@ -39,8 +39,7 @@ FOUND = {
         "add:9329,thin:1,add:0,add:35019,restore:0,update/cancel:37,undo:0,guarded/kill:25,last:0"
     ),
     "a cancelled drop left deletions behind": (
-        "add_table:1,add:0,add:0,add:5,add:0,update/kill:56,faulty:53910,update/kill:1,"
-        "drop/cancel:10"
+        "add_table:1,add:0,add:0,add:5,add:0,update/kill:56,faulty:53910,update/kill:1,faulty:31259"
     ),
 }
 
