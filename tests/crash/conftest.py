@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import psycopg
 import pytest
 
 HERE = Path(__file__).parent
@@ -106,11 +107,29 @@ class SqliteTable:
                 return db.execute("SELECT name, text, digest FROM notes").fetchall()
 
 
+class ServerTable:
+    """On a server, which goes on when an update dies."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        with psycopg.connect(url) as db:
+            db.execute("CREATE TABLE theirs AS SELECT 'foreign' AS x")
+
+    def rows(self) -> Rows:
+        with psycopg.connect(self._url) as db:
+            assert db.execute("SELECT * FROM theirs").fetchall() == [("foreign",)]
+            if db.execute("SELECT to_regclass('notes')").fetchone() == (None,):
+                return []
+            return db.execute("SELECT name, text, digest FROM notes").fetchall()
+
+
 class World:
     """Sources that change, targets that must follow, and things of others in between."""
 
-    def __init__(self, home: Path, seed: int) -> None:
+    def __init__(self, home: Path, seed: int, url: str = "") -> None:
+        """``url``: of the server that has the table."""
         self.home = home
+        self.url = url
         self.rng = random.Random(seed)
         self.seed = seed
         self.texts: dict[str, str] = {}
@@ -125,10 +144,7 @@ class World:
         }
         for path, text in self._foreign.items():
             path.write_text(text)
-        self.table = self._make_table()
-
-    def _make_table(self) -> Table:
-        return SqliteTable(self.home / "db.sqlite")
+        self.table: Table = ServerTable(url) if url else SqliteTable(home / "db.sqlite")
 
     # --- the source ---
 
@@ -168,7 +184,7 @@ class World:
                 self.write(f"r{self._edits % 5}", text)
 
     def update(self, forks: Forks, **plan: Any) -> dict[str, Any]:
-        return forks.run(self.home, **plan)
+        return forks.run(self.home, url=self.url, **plan)
 
     # --- what must hold ---
 
@@ -281,8 +297,8 @@ def c_forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 
 @pytest.fixture
 def make_world(tmp_path: Path) -> Any:
-    def make(seed: int, name: str = "home") -> World:
-        return World(tmp_path / f"{name}-{seed}", seed)
+    def make(seed: int, name: str = "home", url: str = "") -> World:
+        return World(tmp_path / f"{name}-{seed}", seed, url)
 
     return make
 

@@ -25,6 +25,7 @@ import cocoindex as coco
 from cocoindex import inspect
 from cocoindex.connectors import localfs, postgres, sqlite
 from cocoindex.engine import faults
+from cocoindex.errors import TargetError
 from cocoindex.testing import checks
 
 HOME = coco.ContextKey[Path]("crash/home")
@@ -154,7 +155,10 @@ async def inconsistencies(app: coco.App[Any, None]) -> list[str]:
 def update(home: Path, url: str = "") -> dict[str, Any]:
     """One update of the app in ``home``; what came of it."""
     ran.clear()
-    env, app = open_app(home, server=bool(url))
+    try:
+        env, app = open_app(home, server=bool(url))
+    except TargetError as caught:
+        return {"ran": [], "error": f"TargetError: {caught}", "wrong": []}
     error = None
     try:
         if url:
@@ -167,6 +171,7 @@ def update(home: Path, url: str = "") -> dict[str, Any]:
     if error is None:
         wrong = asyncio.run(inconsistencies(app)) + list(map(str, checks.fsck(env, "crash")))
     env.close()
+    asyncio.run(env.context_provider.aclose())
     return {"ran": sorted(ran), "error": error, "wrong": wrong}
 
 

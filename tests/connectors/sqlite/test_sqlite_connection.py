@@ -9,6 +9,7 @@ import pytest
 
 from cocoindex.connectors import sqlite
 from cocoindex.connectors.sqlite import _drivers
+from cocoindex.errors import TargetError
 
 CAN_LOAD = hasattr(sqlite3.Connection, "enable_load_extension")
 
@@ -31,6 +32,12 @@ def test_a_transaction_is_all_or_nothing(tmp_path, driver):
             raise LookupError
         with connection.readonly() as db:
             assert [*db.execute("SELECT a FROM t")] == [(1,)]
+
+
+def test_a_database_that_cannot_be_opened_is_named(tmp_path, driver):
+    missing = tmp_path / "no folder" / "db"
+    with pytest.raises(TargetError, match=f"{missing} can't be opened: unable to open"):
+        sqlite.connect(missing, driver=driver)
 
 
 def test_readers_see_what_was_committed_and_do_not_wait(tmp_path, driver):
@@ -127,6 +134,8 @@ def test_pythons_own_is_used_where_it_can_load_extensions():
     class Standard:
         class Connection:
             enable_load_extension = None
+
+        Error = sqlite3.Error
 
     assert _drivers._dbapi("sqlite3", Standard).loads_extensions
 

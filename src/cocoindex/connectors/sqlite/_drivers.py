@@ -31,11 +31,13 @@ class Driver(NamedTuple):
         open: ``(database, timeout in seconds, options) -> connection`` in autocommit mode, usable
             from any thread.
         loads_extensions: whether its connections can.
+        error: what all of its errors are.
     """
 
     name: str
     open: Callable[[str, float, dict[str, Any]], Any]
     loads_extensions: bool
+    error: type[Exception]
 
 
 def choose(name: DriverName) -> Driver:
@@ -66,7 +68,8 @@ def _dbapi(name: str, module: Any) -> Driver:
             database, timeout=timeout, isolation_level=None, check_same_thread=False, **options
         )
 
-    return Driver(name, open_connection, hasattr(module.Connection, "enable_load_extension"))
+    loads_extensions = hasattr(module.Connection, "enable_load_extension")
+    return Driver(name, open_connection, loads_extensions, module.Error)
 
 
 def _apsw() -> Driver:
@@ -82,7 +85,7 @@ def _apsw() -> Driver:
         connection.setbusytimeout(int(timeout * 1000))
         return connection
 
-    return Driver("apsw", open_connection, True)
+    return Driver("apsw", open_connection, True, apsw.Error)
 
 
 def _imported(module: str, package: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from cocoindex.connectorkits.threads import BlockingClient
 from cocoindex.connectors.sqlite._drivers import Driver, DriverName, choose, vec_path
 from cocoindex.core.rwlock import RWLock
-from cocoindex.errors import UsageError
+from cocoindex.errors import TargetError, UsageError
 
 __all__ = ["ManagedConnection", "connect", "managed_connection"]
 
@@ -49,6 +49,7 @@ def connect(
     Raises:
         ImportError: the extension or the driver is asked for and not installed.
         RuntimeError: the extension is asked for and can't be loaded.
+        TargetError: the database can't be opened.
     """
     found = choose(driver)
     extension = None if load_vec is False else vec_path(found, required=load_vec is True)
@@ -61,7 +62,10 @@ def connect(
         synchronous,
         kwargs,
     )
-    return ManagedConnection(opener)
+    try:
+        return ManagedConnection(opener)
+    except found.error as error:
+        raise TargetError(f"SQLite database {database} can't be opened: {error}", error) from None
 
 
 @contextlib.contextmanager
