@@ -8,13 +8,13 @@ logs each action). The table is in ``home/db.sqlite``, or on a Postgres server.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import signal
 import sys
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,6 @@ import cocoindex as coco
 from cocoindex import inspect
 from cocoindex.connectors import localfs, postgres, sqlite
 from cocoindex.engine import faults
-from cocoindex.errors import TargetError
 from cocoindex.testing import checks
 
 HOME = coco.ContextKey[Path]("crash/home")
@@ -117,7 +116,7 @@ async def main(tables: Any) -> None:
     await coco.mount_each(coco.component_subpath("files"), process, files.items(), out, notes)
 
 
-def connected(home: Path) -> AbstractContextManager[sqlite.ManagedConnection]:
+def connected(home: Path) -> contextlib.AbstractContextManager[sqlite.ManagedConnection]:
     return sqlite.managed_connection(home / "db.sqlite", load_vec=False, synchronous=synchronous)
 
 
@@ -131,12 +130,6 @@ def open_app(home: Path, *, server: bool = False) -> tuple[coco.Environment, coc
     env = coco.Environment(settings, name="crash", context_provider=context)
     tables = postgres if server else sqlite
     return env, coco.App(coco.AppConfig("crash", env), main, tables)
-
-
-async def update_on_server(env: coco.Environment, app: coco.App[Any, None], url: str) -> None:
-    async with asyncpg.create_pool(url, min_size=0) as pool:
-        env.context_provider.provide(DB, pool)
-        await app.update()
 
 
 async def inconsistencies(app: coco.App[Any, None]) -> list[str]:
@@ -155,23 +148,26 @@ async def inconsistencies(app: coco.App[Any, None]) -> list[str]:
 def update(home: Path, url: str = "") -> dict[str, Any]:
     """One update of the app in ``home``; what came of it."""
     ran.clear()
-    try:
-        env, app = open_app(home, server=bool(url))
-    except TargetError as caught:
-        return {"ran": [], "error": f"TargetError: {caught}", "wrong": []}
+    return asyncio.run(_update(home, url))
+
+
+async def _update(home: Path, url: str) -> dict[str, Any]:
     error = None
-    try:
-        if url:
-            asyncio.run(update_on_server(env, app, url))
+    wrong: list[str] = []
+    async with contextlib.AsyncExitStack() as exits:
+        try:
+            env, app = open_app(home, server=bool(url))
+            exits.callback(env.close)
+            if url:
+                pool = await exits.enter_async_context(asyncpg.create_pool(url, min_size=0))
+                env.context_provider.provide(DB, pool)
+            else:
+                exits.push_async_callback(env.context_provider.aclose)
+            await app.update()
+        except Exception as caught:  # noqa: BLE001 - whatever it is, the test wants to see it
+            error = f"{type(caught).__name__}: {caught}"
         else:
-            app.update_blocking()
-    except Exception as caught:  # noqa: BLE001 - whatever it is, the test wants to see it
-        error = f"{type(caught).__name__}: {caught}"
-    wrong = []
-    if error is None:
-        wrong = asyncio.run(inconsistencies(app)) + list(map(str, checks.fsck(env, "crash")))
-    env.close()
-    asyncio.run(env.context_provider.aclose())
+            wrong = await inconsistencies(app) + list(map(str, checks.fsck(env, "crash")))
     return {"ran": sorted(ran), "error": error, "wrong": wrong}
 
 
