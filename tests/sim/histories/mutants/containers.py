@@ -61,3 +61,18 @@ def no_second_pass():
         return False
 
     return [patch.object(operations, "clear_leftovers", clear_leftovers)]
+
+
+@mutant("forgets the memos of those who had to wait for a container")
+def held_memos_lost():
+    return [patch.object(leftovers, "_store_held_memos", lambda run: run.held_memos.clear())]
+
+
+@mutant("memoizes those who still wait for a container")
+def memo_over_leftovers():
+    def store(run):
+        held = run.held_memos.items()
+        run.app.section.write([(rows.component_memo_key(number), memo) for number, memo in held])
+        run.held_memos = {}
+
+    return [patch.object(leftovers, "_store_held_memos", store)]
