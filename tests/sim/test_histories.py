@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import subprocess
 import sys
 import weakref
@@ -66,6 +67,13 @@ def test_a_history_leaves_no_process_behind(monkeypatch):
 def test_the_simulator_finds_the_mistake(mutant):
     with mutants.applied(mutant):
         assert mutants.find(mutant, first=mutants.FOUND_BY.get(mutant.name)) is not None
+
+
+def test_the_docs_list_every_mistake():
+    text = (Path(__file__).parents[2] / "docs" / "trust.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| (.+) \| (\d+) \| \d+ \|$", text, re.MULTILINE)
+    known = [(m.name, m.mistake, str(mutants.FOUND_BY[m.name])) for m in mutants.MUTANTS]
+    assert listed == known
 
 
 def test_a_failing_history_shrinks_to_ten_steps_or_fewer():
