@@ -44,9 +44,7 @@ _hook: Hook | None = None
 
 
 def reach(point: FaultPoint, where: object) -> None:
-    """Pass a fault point; ``where`` is the component; a hook that tells of it
-    renders it.
-    """
+    """Pass a fault point; ``where`` is the component, rendered by hooks that tell of it."""
     if _hook is not None:
         _hook(point, where)
 
