@@ -14,7 +14,7 @@ JOBS ?= 1
 PYTEST := $(BIN)/python -m pytest $(if $(filter-out 1,$(JOBS)),-n $(JOBS))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo examples test check lint types rules format docs serve-docs sim bench clean
+.PHONY: help venv demo examples test check lint types rules format docs serve-docs sim sim-small sim-mutants bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,7 +67,13 @@ serve-docs: $(STAMP)  ## the documentation at http://127.0.0.1:8000
 SEEDS ?= 2000
 
 sim: $(STAMP)  ## random histories with kills against the simulated engine; more: make sim SEEDS=200000
-	$(BIN)/python tests/sim/run.py --seeds $(SEEDS) --mutants
+	$(BIN)/python tests/sim/run.py --seeds $(SEEDS)
+
+sim-small: $(STAMP)  ## every small tree, pair of edits and point of a kill: most of an hour on 2 cores
+	$(BIN)/python tests/sim/run.py --small 1
+
+sim-mutants: $(STAMP)  ## whether the simulator finds every deliberate mistake in the engine
+	$(BIN)/python tests/sim/run.py --mutants known
 
 bench: $(STAMP)  ## compare with CocoIndex 1.0.26 and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks --write

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import psycopg
 import pytest
 
 HERE = Path(__file__).parent
@@ -20,6 +24,10 @@ ROUNDS = int(os.environ.get("COCOINDEX_CRASH_ROUNDS", "1"))
 """How many times as long as usual the random tests of this directory go on."""
 
 LINES = 400
+
+
+def digest_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def derived(text: str) -> str:
@@ -67,11 +75,61 @@ class Forks:
             self._server.communicate()
 
 
+Rows = list[tuple[str, str, str]]
+
+
+class Table(Protocol):
+    """A table that the app fills, in a database where others have something, too."""
+
+    def rows(self) -> Rows:
+        """Name, text and digest; after a check of everything else in the database."""
+        ...
+
+
+class SqliteTable:
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        with contextlib.closing(sqlite3.connect(file)) as db, db:
+            db.execute("CREATE TABLE theirs (x)")
+            db.execute("INSERT INTO theirs VALUES ('foreign')")
+
+    def rows(self) -> Rows:
+        """Looks at a copy, and so neither needs anybody's lock nor tidies up what was left."""
+        with tempfile.TemporaryDirectory() as folder:
+            for file in self._file.parent.glob(f"{self._file.name}*"):
+                if not file.name.endswith("-shm"):
+                    shutil.copy(file, folder)
+            with contextlib.closing(sqlite3.connect(Path(folder) / self._file.name)) as db:
+                assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+                assert db.execute("SELECT * FROM theirs").fetchall() == [("foreign",)]
+                if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'notes'").fetchall():
+                    return []
+                return db.execute("SELECT name, text, digest FROM notes").fetchall()
+
+
+class ServerTable:
+    """On a server, which goes on when an update dies."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        with psycopg.connect(url) as db:
+            db.execute("CREATE TABLE theirs AS SELECT 'foreign' AS x")
+
+    def rows(self) -> Rows:
+        with psycopg.connect(self._url) as db:
+            assert db.execute("SELECT * FROM theirs").fetchall() == [("foreign",)]
+            if db.execute("SELECT to_regclass('notes')").fetchone() == (None,):
+                return []
+            return db.execute("SELECT name, text, digest FROM notes").fetchall()
+
+
 class World:
     """Sources that change, targets that must follow, and things of others in between."""
 
-    def __init__(self, home: Path, seed: int) -> None:
+    def __init__(self, home: Path, seed: int, url: str = "") -> None:
+        """``url``: of the server that has the table."""
         self.home = home
+        self.url = url
         self.rng = random.Random(seed)
         self.seed = seed
         self.texts: dict[str, str] = {}
@@ -86,6 +144,7 @@ class World:
         }
         for path, text in self._foreign.items():
             path.write_text(text)
+        self.table: Table = ServerTable(url) if url else SqliteTable(home / "db.sqlite")
 
     # --- the source ---
 
@@ -124,10 +183,13 @@ class World:
             elif kind == "rename":
                 self.write(f"r{self._edits % 5}", text)
 
+    def update(self, forks: Forks, **plan: Any) -> dict[str, Any]:
+        return forks.run(self.home, url=self.url, **plan)
+
     # --- what must hold ---
 
     def outside(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Files of both targets, without what others put there."""
+        """Files of the targets that make them, without what others put there."""
         out = self.home / "out"
         files = {
             path.relative_to(out).as_posix(): path.read_text()
@@ -143,10 +205,7 @@ class World:
 
     def expected(self) -> tuple[dict[str, str], dict[str, str]]:
         files = {f"{name}.txt": derived(text) for name, text in self.texts.items()}
-        rows = {
-            name.replace("/", "%"): hashlib.sha256(text.encode()).hexdigest()
-            for name, text in self.texts.items()
-        }
+        rows = {name.replace("/", "%"): digest_of(text) for name, text in self.texts.items()}
         return files, rows
 
     def check_unharmed(self) -> None:
@@ -159,6 +218,9 @@ class World:
             text = content.partition("\n")[0]
             assert content == derived(text), f"{name} is torn"
             assert text in self.ever[name.removesuffix(".txt")], name
+        for name, text, digest in self.table.rows():
+            assert digest == digest_of(text), f"the row of {name} is torn"
+            assert text in self.ever[name], name
 
     def check_died_or_ended(self, report: dict[str, Any]) -> bool:
         """Whether the update was killed; if not, it must have ended well."""
@@ -178,13 +240,15 @@ class World:
         assert sorted(files) == sorted(wanted_files)
         assert files == wanted_files
         assert rows == wanted_rows
+        notes = sorted((name, text, digest_of(text)) for name, text in self.texts.items())
+        assert sorted(self.table.rows()) == notes
         self._check_folders()
 
     def check_recovers(self, forks: Forks) -> None:
         """A clean update puts everything right; one more finds nothing to do."""
-        self.check_converged(forks.run(self.home))
+        self.check_converged(self.update(forks))
         logged = self.logged()
-        again = forks.run(self.home)
+        again = self.update(forks)
         self.check_converged(again)
         assert (again["ran"], self.logged()) == ([], logged)
 
@@ -215,11 +279,11 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 
 
 @pytest.fixture(scope="session")
-def store_forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    """The same, able to have the store's system calls fail; needs a C compiler and Linux."""
+def c_forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """The same, able to have system calls of databases fail; needs a C compiler and Linux."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("needs Linux and a C compiler, to stand between LMDB and the system")
+        pytest.skip("needs Linux and a C compiler, to stand between databases and the system")
     made = tmp_path_factory.mktemp("shim")
     shim = made / "shim.so"
     build = [compiler, "-shared", "-fPIC", "-O1", "-o", str(shim), str(HERE / "shim.c"), "-ldl"]
@@ -233,8 +297,8 @@ def store_forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 
 @pytest.fixture
 def make_world(tmp_path: Path) -> Any:
-    def make(seed: int, name: str = "home") -> World:
-        return World(tmp_path / f"{name}-{seed}", seed)
+    def make(seed: int, name: str = "home", url: str = "") -> World:
+        return World(tmp_path / f"{name}-{seed}", seed, url)
 
     return make
 

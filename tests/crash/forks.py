@@ -3,7 +3,8 @@
 Reads one JSON plan per line, answers with one JSON line:
 ``{"home": ..., "point": N, "signal": "SIGKILL"}`` dies at the N-th fault point,
 ``{"home": ..., "call": "write", "at": N, "fault": "ENOSPC"}`` has the N-th such call fail;
-``{"home": ..., "store": "sync", "at": N, "errno": 5}`` the same for the store (see ``shim.c``).
+``{"home": ..., "file": "state.lmdb", "call": "sync", "at": N, "errno": 5}`` the same for calls that
+the C code of a database makes on one file (see ``shim.c``); ``"url"``: where the table is.
 """
 
 from __future__ import annotations
@@ -20,29 +21,33 @@ import syscalls
 
 syscalls.install()
 
+import numpy as np  # noqa: E402, F401 - what every child would import for itself
 import program  # noqa: E402 - after the traps are in place
 
+import cocoindex.state.lmdb_store  # noqa: E402, F401 - this, too
 from cocoindex.engine import faults  # noqa: E402
 
 
 def carry_out(plan: dict[str, Any]) -> dict[str, Any]:
     countdown = program.Countdown(plan.get("point", 0), plan.get("signal", "SIGKILL"))
     faults.install(countdown)
-    if "store" in plan:
-        return in_trouble_with_store(plan)
+    if "file" in plan:
+        return in_trouble_with_file(plan)
     if "call" in plan:
         syscalls.trap.arm(plan["call"], plan["at"], plan["fault"])
-    report = program.update(Path(plan["home"]))
+    report = program.update(Path(plan["home"]), plan.get("url", ""))
     return {**report, "points": countdown.count, "calls": syscalls.trap.count}
 
 
-def in_trouble_with_store(plan: dict[str, Any]) -> dict[str, Any]:
-    """The N-th write to (or sync of) the store's file fails with an errno, or kills (0)."""
+def in_trouble_with_file(plan: dict[str, Any]) -> dict[str, Any]:
+    """The N-th such call on one file fails with an errno, or kills (0)."""
     shim = ctypes.CDLL(None)
-    shim.crash_arm({"write": 1, "sync": 2}[plan["store"]], plan["at"], plan["errno"])
+    program.synchronous = "normal"
+    kind = {"write": 1, "sync": 2, "open": 3}[plan["call"]]
+    shim.crash_arm(kind, plan["at"], plan["errno"], plan["file"].encode())
     report = program.update(Path(plan["home"]))
     count = shim.crash_count()
-    shim.crash_arm(0, 0, 0)
+    shim.crash_arm(0, 0, 0, b"")
     return {**report, "calls": count}
 
 

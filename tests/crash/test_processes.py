@@ -80,7 +80,7 @@ def test_the_command_line_may_be_killed_too(make_world, forks, name):
     world = make_world(2)
     for number in range(60):
         world.write(f"many/f{number}", "text 0")
-    line, environment = command(world, "update", STOP_AFTER_SINK="90")
+    line, environment = command(world, "update", STOP_AFTER_SINK="150")
     program = subprocess.Popen(
         line, env=environment, cwd=world.home,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

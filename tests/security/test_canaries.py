@@ -11,12 +11,14 @@ import pytest
 
 import cocoindex as coco
 from cocoindex import inspect
-from cocoindex.connectors import localfs
+from cocoindex.connectors import localfs, sqlite
+from cocoindex.errors import TargetError
 from cocoindex.testing.targets import MemoryTarget
 
 PLANTED = "c4n4ry"
 VISIBLE = "a record of the user, to be found in the store"
 DSN = coco.ContextKey[str]("security/dsn")
+DB = coco.ContextKey[sqlite.ManagedConnection]("security/db")
 WATCHED = coco.ContextKey[str]("security/watched", detect_change=True)
 MODEL = f"{PLANTED}-constant"
 
@@ -162,3 +164,33 @@ async def test_errors_of_the_product_name_what_is_wrong_without_its_value(plante
         check_clean(error_text(failed.value))
     check_store(db_path)
     check_clean("\n".join(record.getMessage() for record in caplog.records))
+
+
+async def test_rows_of_a_table_are_nowhere_but_in_the_table(planted, db_path, caplog, tmp_path):
+    with sqlite.managed_connection(tmp_path / "rows.sqlite") as database:
+        planted.env.context_provider.provide(DB, database)
+        with database.transaction() as db:
+            db.execute("CREATE TABLE strict (user PRIMARY KEY, password CHECK (password = ''))")
+
+        async def body():
+            schema = await sqlite.TableSchema.from_class(Login, ["user"])
+            logins = await sqlite.mount_table_target(DB, "logins", schema)
+            logins.declare_row(row=Login("me", f"{PLANTED}-row"))
+
+        async def refused():
+            await body()
+            schema = await sqlite.TableSchema.from_class(Login, ["user"])
+            strict = await sqlite.mount_table_target(DB, "strict", schema, managed_by="user")
+            strict.declare_row(row=Login("me", f"{PLANTED}-refused"))
+
+        planted._body = body
+        plan = await planted.app.update(preview=True)
+        await planted.app.update()
+        with pytest.raises(TargetError) as failed:
+            await planted.run(refused)
+        with database.readonly() as db:
+            assert db.execute("SELECT password FROM logins").fetchall() == [(f"{PLANTED}-row",)]
+        details = [detail async for detail in inspect.iter_stable_path_details(planted.app)]
+    assert plan
+    check_store(db_path)
+    check_clean(caplog.text, repr(plan), str(plan), repr(details), error_text(failed.value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
@@ -14,17 +13,14 @@ import pytest
 from histories import history
 from histories.history import Divergence, History, steps_of
 
-from cocoindex.engine.faults import FaultPoint
-from cocoindex.errors import StoreFullError
 from cocoindex.state.buffered import BufferedSection, Closed, Work
-from cocoindex.state.commit import Generation
 from cocoindex.state.memory import MemoryDisk
 from cocoindex.state.postgres import lease
 from cocoindex.state.postgres.location import PostgresLocation
 from cocoindex.state.postgres.mirror import Limits
 from cocoindex.state.postgres.store import PostgresStore, _PostgresSection
 from cocoindex.state.rows import Rows
-from cocoindex.testing.simulation import InjectedFault, process
+from cocoindex.testing.simulation import CrashingCommits, process
 
 SEEDS = int(os.environ.get("COCOINDEX_SIM_POSTGRES_SEEDS", "12"))
 
@@ -61,7 +57,7 @@ class PostgresDisk(MemoryDisk):
         )
 
 
-class SimulatedPostgresStore(PostgresStore):
+class SimulatedPostgresStore(CrashingCommits, PostgresStore):
     """As :class:`cocoindex.testing.simulation.SimulatedStore`, on a real server."""
 
     def __init__(
@@ -73,18 +69,17 @@ class SimulatedPostgresStore(PostgresStore):
         self._disk = disk
         self._reach = reach
         self._random = random
-        self._is_full = False
         self._is_crashed = False
-        self.accepted: list[tuple[_PostgresSection, Rows]] = []
+        self._accepted: list[tuple[_PostgresSection, Rows]] = []
+
+    def note(self, section: _PostgresSection, rows: Rows) -> None:
+        self._accepted.append((section, rows))
 
     def crash(self) -> None:
-        """Die. Batches become durable in order, so any prefix of the accepted may have."""
-        survivors = self._random.choice((0, 0, len(self.accepted)))
-        if self._random.random() < 0.3:
-            survivors = self._random.randint(0, len(self.accepted))
+        """Die; what was accepted may have become durable, or some of it."""
         self._is_full = False
-        for section, rows in self.accepted[:survivors]:
-            self._apply([(section, rows)])
+        for section, rows in self._survivors():
+            super()._apply([(section, rows)])
         self._is_crashed = True
         self._shut(Closed(self._location))
 
@@ -99,32 +94,10 @@ class SimulatedPostgresStore(PostgresStore):
     def _make_section(self, name: str) -> BufferedSection:
         return _Section(self, name)
 
-    def _start_commit(self, generation: Generation) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # closing: at once
-            self._commit_now(generation)
-            return
-        loop.call_later(self._random.choice((0.0, 0.0, 0.5)), self._commit_now, generation)
-
-    def _commit_now(self, generation: Generation) -> None:
-        try:
-            self._reach(FaultPoint.BEFORE_FLUSH, "")
-        except InjectedFault:
-            self._is_full = True
+    def _apply(self, work: Work) -> None:
         if self._random.random() < 0.05:
             self._disk.cut()
-        try:
-            self._commit(generation)
-        finally:
-            self._is_full = False
-        self.accepted.clear()
-        with contextlib.suppress(InjectedFault):  # it is on disk: nothing is left to fail
-            self._reach(FaultPoint.AFTER_FLUSH, "")
-
-    def _apply(self, work: Work) -> None:
-        if self._is_full:
-            raise StoreFullError("simulated: the disk is full")
+        self._check_disk()
         super()._apply(work)
 
 
@@ -135,11 +108,11 @@ class _Section(_PostgresSection):
         super().write(batch)
         rows = Rows()
         rows.rows.update(batch)
-        self._store.accepted.append((self, rows))
+        self._store.note(self, rows)
 
     def clear(self) -> None:
         super().clear()
-        self._store.accepted.append((self, Rows(cleared=True)))
+        self._store.note(self, Rows(cleared=True))
 
 
 @pytest.fixture(scope="module", autouse=True)

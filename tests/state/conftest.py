@@ -40,6 +40,35 @@ def start() -> Iterator[Callable[..., Program]]:
         program.communicate()
 
 
+HOLDER = """
+    import sys
+    from cocoindex.state.open import open_store
+    store = open_store(sys.argv[1])
+    section = store.section("app")
+    lease = section.acquire_lease()
+    section.write([(b"a", b"holder")])
+    store.flush()
+    print("held", flush=True)
+    sys.stdin.readline()
+    lease.__exit__(None, None, None)
+    print("released", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def hold(start: Callable[..., Program]) -> Callable[[object], Program]:
+    """Another process takes the lease of "app" in the store there, and waits for a line."""
+
+    def run(place: object) -> Program:
+        program = start(HOLDER, place)
+        assert program.stdout is not None
+        assert program.stdout.readline() == "held\n"
+        return program
+
+    return run
+
+
 class Proxy:
     """A network between a store and its server, that fails at the n-th thing sent to the server.
 

@@ -1,7 +1,6 @@
 """Leases on Postgres: who may write, and what keeps everybody else from it."""
 
 import os
-import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,21 +13,6 @@ from cocoindex.state.open import open_store
 from cocoindex.state.postgres import lease, process
 from cocoindex.state.postgres.location import PostgresLocation
 from cocoindex.state.postgres.store import PostgresStore
-
-HOLDER = """
-    import sys
-    from cocoindex.state.open import open_store
-    store = open_store(sys.argv[1])
-    section = store.section("app")
-    lease = section.acquire_lease()
-    section.write([(b"a", b"holder")])
-    store.flush()
-    print("held", flush=True)
-    sys.stdin.readline()
-    lease.__exit__(None, None, None)
-    print("released", flush=True)
-    sys.stdin.readline()
-"""
 
 
 @contextmanager
@@ -48,41 +32,8 @@ def expire(url: str) -> None:
 
 
 @pytest.fixture
-def holder(start, pg18):
-    program = start(HOLDER, pg18)
-    assert program.stdout.readline() == "held\n"
-    return program
-
-
-def test_the_lease_of_another_process_is_refused_naming_app_store_and_pid(holder, pg18):
-    with opened(pg18) as store, pytest.raises(AlreadyRunningError) as caught:
-        store.section("app").acquire_lease()
-    message = str(caught.value)
-    assert "'app'" in message
-    assert store.location in message
-    assert re.search(rf"\b{holder.pid}\b", message)
-    assert urlpassword(pg18) not in message
-
-
-def urlpassword(url: str) -> str:
-    return url.split(":")[2].split("@", maxsplit=1)[0]
-
-
-def test_other_apps_are_free(holder, pg18):
-    with opened(pg18) as store, store.section("other").acquire_lease():
-        pass
-
-
-def test_a_lease_can_be_waited_for(holder, pg18):
-    holder.stdin.write("\n")
-    holder.stdin.flush()
-    with opened(pg18) as store, store.section("app").acquire_lease(wait_seconds=60):
-        pass
-
-
-def test_waiting_ends_with_the_same_error(holder, pg18):
-    with opened(pg18) as store, pytest.raises(AlreadyRunningError):
-        store.section("app").acquire_lease(wait_seconds=0.01)
+def holder(hold, pg18):
+    return hold(pg18)
 
 
 def test_a_dead_holder_on_this_machine_is_replaced_at_once(holder, pg18):

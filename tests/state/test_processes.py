@@ -2,6 +2,8 @@
 
 import re
 import sys
+from contextlib import closing
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -9,39 +11,33 @@ from cocoindex.errors import AlreadyRunningError, StoreError
 from cocoindex.state import lease
 from cocoindex.state.open import open_store
 
-HOLDER = """
-    import sys
-    from cocoindex.state.open import open_store
-    store = open_store(sys.argv[1])
-    with store.section("app").acquire_lease():
-        print("held", flush=True)
-        sys.stdin.readline()
-    print("released", flush=True)
-    sys.stdin.readline()
-"""
+
+@pytest.fixture(params=["folder", "pg18"])
+def place(request, tmp_path):
+    return tmp_path if request.param == "folder" else request.getfixturevalue(request.param)
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = open_store(tmp_path)
+def holder(hold, place):
+    return hold(place)
+
+
+@pytest.fixture
+def store(place):
+    store = open_store(place)
     yield store
     store.close()
 
 
-@pytest.fixture
-def holder(start, tmp_path):
-    program = start(HOLDER, tmp_path)
-    assert program.stdout.readline() == "held\n"
-    return program
-
-
-def test_the_lease_of_another_process_is_refused_naming_app_store_and_pid(store, holder):
+def test_the_lease_of_another_process_is_refused_naming_app_store_and_pid(store, holder, place):
     with pytest.raises(AlreadyRunningError) as caught:
         store.section("app").acquire_lease()
     message = str(caught.value)
     assert "'app'" in message
     assert store.location in message
     assert re.search(rf"\b{holder.pid}\b", message)
+    password = urlsplit(str(place)).password
+    assert password is None or password not in message
 
 
 def test_waiting_for_a_lease_ends_with_the_same_error(store, holder):
@@ -68,7 +64,7 @@ def test_a_dead_holder_is_replaced_silently(store, holder):
         pass
 
 
-def test_a_lease_lasts_until_its_last_use_ends(store, start):
+def test_a_lease_lasts_until_its_last_use_ends(store, start, place):
     section = store.section("app")
     trial = """
         import sys
@@ -83,8 +79,8 @@ def test_a_lease_lasts_until_its_last_use_ends(store, start):
     with section.acquire_lease():
         with section.acquire_lease():
             pass
-        assert start(trial, store.location).stdout.readline() == "taken\n"
-    assert start(trial, store.location).stdout.readline() == "free\n"
+        assert start(trial, place).stdout.readline() == "taken\n"
+    assert start(trial, place).stdout.readline() == "free\n"
 
 
 def test_closing_the_store_ends_its_leases(start, tmp_path):
@@ -109,12 +105,15 @@ def test_closing_the_store_ends_its_leases(start, tmp_path):
     store.close()
 
 
-def test_a_file_system_without_locks_is_told(store, monkeypatch):
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
     def refuse(fd):
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(lease, "_lock", refuse)
-    with pytest.raises(StoreError, match="working file locks"):
+    with (
+        closing(open_store(tmp_path)) as store,
+        pytest.raises(StoreError, match="working file locks"),
+    ):
         store.section("app").acquire_lease()
 
 

@@ -85,7 +85,7 @@ def _end(child: Execution, ready: Ready | None) -> None:
     child.release_permit()
     deps = ready.deps if ready is not None and parent.collects_deps else None
     failed = ready is None or child.subtree_failed
-    parent.absorb_child(deps, failed=failed, kept_any=child.kept_any)
+    parent.absorb_child(deps, failed=failed, kept_any=child.kept_any, waits=child.waits)
     child.stats.member_finished()
     parent.child_finished()
     child.dispose()

@@ -13,6 +13,7 @@ from cocoindex.core.sentinels import NON_EXISTENCE, MemoStateOutcome
 from cocoindex.core.serde import serialize
 from cocoindex.engine import rows
 from cocoindex.engine.frames import split
+from cocoindex.engine.loops import all_of
 from cocoindex.errors import DeserializationError, UsageError
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ async def answers_of(outcomes: list[Any]) -> StateAnswers:
         awaited_one = await waiting[0]
         outcomes = [awaited_one if o is waiting[0] else o for o in outcomes]
     elif waiting:
-        awaited = iter(await asyncio.gather(*waiting))
+        awaited = iter(await all_of(waiting))
         outcomes = [next(awaited) if _must_wait(o) else o for o in outcomes]
     return _answers(outcomes)
 

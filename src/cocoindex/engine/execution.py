@@ -72,6 +72,7 @@ class Execution:
         "task",
         "unawaited_mounts",
         "user_state",
+        "waits",
     )
 
     def __init__(
@@ -117,6 +118,8 @@ class Execution:
         self.is_sealed = False
         self.subtree_failed = False
         self.kept_any = False
+        self.waits = False
+        """Whether something of it or below it waits for what becomes of a container."""
         self.pending_children = 0
         self.reused_children = 0
         self.unawaited_mounts: dict[object, UsersCall] = {}
@@ -258,12 +261,15 @@ class Execution:
                 self._children_idle = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._children_idle)
 
-    def absorb_child(self, deps: rows.Dependencies | None, *, failed: bool, kept_any: bool) -> None:
+    def absorb_child(
+        self, deps: rows.Dependencies | None, *, failed: bool, kept_any: bool, waits: bool
+    ) -> None:
         """A mounted child has ended: its dependencies and troubles count for this component."""
         if deps is not None:
             self.frame.receive_child(deps)
         self.subtree_failed |= failed
         self.kept_any |= kept_any
+        self.waits |= waits
 
     def dispose(self) -> None:
         """Let go of everything at the end, so that nothing waits for the cycle collector."""

@@ -37,15 +37,15 @@ class FaultPoint(StrEnum):
     AFTER_FLUSH = "after-flush"
 
 
-Hook = Callable[[FaultPoint, str], None]
+Hook = Callable[[FaultPoint, object], None]
 
 _hook: Hook | None = None
 
 
 def reach(point: FaultPoint, where: object) -> None:
-    """Pass a fault point; ``where`` is the component, rendered only if a hook looks."""
+    """Pass a fault point; ``where`` is the component, rendered by hooks that tell of it."""
     if _hook is not None:
-        _hook(point, str(where))
+        _hook(point, where)
 
 
 def install(hook: Hook | None) -> None:

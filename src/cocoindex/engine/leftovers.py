@@ -4,7 +4,8 @@ A component that does not declare an item any more can't always tell what to do 
 item's container may be declared, moved or deleted by a component that has not come to it yet.
 At the end of the run that is known: items below a container that is live now are deleted by
 its handler, items below one that is gone are forgotten, like everything that a container's own
-deletion takes down, and what is open even then stays tracked for a later run.
+deletion takes down, and what is open even then stays tracked for a later run. Components are
+memoized only when nothing of them or below them is open any more.
 If a container was not met because its component was reused, the run passes over the tree again.
 """
 
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import ContainerUnavailable, container_row
 from cocoindex.engine.exception_handlers import ExceptionContext, HandlerChain, route_in_run
+from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.planner import plan_leftovers
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.stats import Counter, StatsGroup
@@ -51,6 +53,7 @@ class Undecided(NamedTuple):
         """Its items stay tracked, and a later run tries again."""
         name = self.context.processor_name or ""
         self.stats.count(name, Counter.ERRORS)
+        run.spoil_memos(self.component_id)
         run.note_failure(str(self), name, error)
         await route_in_run(run, self.handlers, error, self.context)
 
@@ -66,6 +69,7 @@ async def clear_leftovers(run: Run) -> bool:
     while settled and (run.deferred or run.undecided):
         settled = await _retry_deletions(run)
         settled |= await _retry_items(run)
+    _store_held_memos(run)
     reused = {owner for owner in _awaited_owners(run) if run.was_reused(owner)}
     for owner_id in reused:
         run.forget_memos_around(owner_id)
@@ -76,6 +80,21 @@ def report_leftovers(run: Run) -> None:
     """Say what stays for a later run, and why."""
     for deletion in run.deferred:
         deletion.give_up()
+
+
+def _store_held_memos(run: Run) -> None:
+    """Memoize the components for which everything is decided."""
+    if run.held_memos and run.cancelled_by is None:
+        for component_id in run.undecided:
+            run.spoil_memos(component_id)
+        for deletion in run.deferred:
+            if deletion.swept_by is not None:
+                run.spoil_memos(deletion.swept_by)
+        done = run.held_memos.keys() - run.spoiled
+        reach(FaultPoint.BEFORE_MEMO, "what had to wait")
+        run.app.section.write([(rows.component_memo_key(id_), run.held_memos[id_]) for id_ in done])
+        reach(FaultPoint.AFTER_MEMO, "what had to wait")
+    run.held_memos = {}
 
 
 def _awaited_owners(run: Run) -> Iterator[int]:

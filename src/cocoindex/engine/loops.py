@@ -8,12 +8,25 @@ import concurrent.futures
 import contextlib
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from cocoindex.engine.workers import stop_workers
 
 R = TypeVar("R")
+
+
+async def all_of(awaitables: Iterable[Awaitable[R]]) -> list[R]:
+    """Await all of them, at the same time and to their ends; then raise what failed first.
+
+    (``asyncio.gather`` leaves the others behind once one has failed or is cancelled.)
+    """
+    results: list[R] = []
+    for outcome in await asyncio.gather(*awaitables, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        results.append(outcome)
+    return results
 
 
 class LoopThread:

@@ -53,13 +53,8 @@ async def carry_out(
         if run.has_much_pending():
             await section.flushed()
         for actions in submission.sinks():
-<<<<<<< ours
-            children = await run.sinks.apply(actions, section, where)
+            children = await run.sinks.apply(actions, section, run.stats, where)
             resolve_children(actions, children)
-=======
-            reach(FaultPoint.BEFORE_SINK, where)
-            await run.sinks.apply(actions, run.app.section.check_lease, run.stats)
->>>>>>> theirs
             reach(FaultPoint.AFTER_SINK, where)
         reach(FaultPoint.BEFORE_COMMIT, where)
         commit()

@@ -91,8 +91,12 @@ class Run:
         self.failure_count = 0
         self.delete_error: BaseException | None = None
         """The first failure of a deletion."""
-        self.robbed: set[int] = set()
-        """Components (and their ancestors) that lost a target state after they were done."""
+        self.spoiled: set[int] = set()
+        """Components (and their ancestors) that must run again: they lost a target state after
+        they were done, or what they don't declare any more could not be deleted.
+        """
+        self.held_memos: dict[int, bytes] = {}
+        """Memos of components with something that waits, by id; written once it is decided."""
         self.undecided: dict[int, Undecided] = {}
         """Components with undeclared items that wait for what becomes of their container."""
         self.deferred: list[Deletion] = []
@@ -170,7 +174,7 @@ class Run:
         self.withheld = []
         self.failures = []
         self.failure_count = 0
-        self.robbed = set()
+        self.spoiled = set()
 
     def _decision(self, component_id: int) -> Decided | None:
         if component_id >= len(self._decided) or not self._decided[component_id]:
@@ -206,6 +210,10 @@ class Run:
     def path_text_of(self, entry: Entry) -> str:
         keys = [key for _, key in self._places(entry) if key]
         return text_of([decode_key(key) for key in reversed(keys)])
+
+    def spoil_memos(self, component_id: int) -> None:
+        """Store no memo of a component and of what is above it in this run."""
+        self.spoiled.update(self.lineage(component_id))
 
     def forget_memos_around(self, component_id: int) -> None:
         """Let the next run execute a component and everything above it."""

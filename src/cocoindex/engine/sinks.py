@@ -41,28 +41,12 @@ to be efficient, small enough that an interrupted run has committed what it did 
 class _Request(msgspec.Struct, eq=False, gc=False):
     """The actions of one component, waiting for the next call of their sink."""
 
-<<<<<<< ours
     actions: list[Any]
     wants_child: Sequence[int]
     section: Section
+    stats: StatsGroup
     where: object
     done: asyncio.Future[Children | None]
-=======
-    __slots__ = ("_check", "actions", "done", "stats", "wants_child")
-
-    def __init__(
-        self,
-        actions: list[Any],
-        wants_child: Sequence[int],
-        check: Callable[[], None],
-        stats: StatsGroup | None,
-    ) -> None:
-        self.actions = actions
-        self.stats = stats
-        self.wants_child = wants_child
-        self._check = check
-        self.done: asyncio.Future[Children | None] = asyncio.get_running_loop().create_future()
->>>>>>> theirs
 
     def may_go(self) -> bool:
         """Whether somebody waits for it and may still act; else it has failed."""
@@ -98,26 +82,14 @@ class SinkQueue:
         self._task: asyncio.Task[None] | None = None
         self._call_actions = FIRST_CALL_ACTIONS
 
-<<<<<<< ours
     def apply(
-        self, actions: SinkActions, section: Section, where: object
+        self, actions: SinkActions, section: Section, stats: StatsGroup, where: object
     ) -> asyncio.Future[Children | None]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Children | None] = loop.create_future()
         self._waiting.append(
-            _Request(actions.actions, tuple(actions.children), section, where, done)
+            _Request(actions.actions, tuple(actions.children), section, stats, where, done)
         )
-=======
-    async def apply(
-        self,
-        actions: list[Any],
-        wants_child: Sequence[int],
-        check: Callable[[], None],
-        stats: StatsGroup | None,
-    ) -> Children | None:
-        request = _Request(actions, wants_child, check, stats)
-        self._waiting.append(request)
->>>>>>> theirs
         if self._task is None:
             # A fresh context: neither a component's scope nor its deadline applies inside.
             self._task = loop.create_task(self._drain(), context=contextvars.Context())
@@ -250,42 +222,20 @@ class Sinks:
         self._context_provider = context_provider
         self._queues: dict[object, SinkQueue] = {}
 
-<<<<<<< ours
     def apply(
-        self, actions: SinkActions, section: Section, where: object
+        self, actions: SinkActions, section: Section, stats: StatsGroup, where: object
     ) -> asyncio.Future[Children | None]:
         """Apply one component's actions for one sink, for :func:`resolve_children` to see.
 
         First, what ``section`` has been given so far is made durable, once for all who wait.
-=======
-    async def apply(
-        self,
-        actions: SinkActions,
-        check: Callable[[], None],
-        stats: StatsGroup | None = None,
-    ) -> None:
-        """Apply one component's actions for one sink, and resolve child providers.
-
-        ``check`` raises ``StoreError``, right before the sink is called, if it must not be.
         ``stats`` gets what the sink reports.
->>>>>>> theirs
         """
         key = actions.sink.key
         queue = self._queues.get(key)
         if queue is None:
-<<<<<<< ours
             idle = functools.partial(self._queues.pop, key, None)
             queue = self._queues[key] = SinkQueue(actions.sink, self._context_provider, idle)
-        return queue.apply(actions, section, where)
-=======
-            queue = self._queues[actions.sink.key] = SinkQueue(actions.sink, self._context_provider)
-        try:
-            children = await queue.apply(actions.actions, list(actions.children), check, stats)
-        finally:
-            if queue.is_idle:
-                self._queues.pop(actions.sink.key, None)
-        resolve_children(actions, children)
->>>>>>> theirs
+        return queue.apply(actions, section, stats, where)
 
     def plan(self, actions: SinkActions) -> None:
         """Resolve child providers from the actions alone, for a preview.

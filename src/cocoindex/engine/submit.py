@@ -48,15 +48,19 @@ async def submit(execution: Execution, with_memo: bytes | None) -> None:
         kept = (await delete_kept(run, execution.take_entry, kept, where=execution)).kept
     if kept:
         run.undecided[execution.id] = Undecided.of(execution, kept)
-    execution.kept_any |= bool(kept or submission.robbed_memos)
+    execution.waits |= bool(kept)
+    execution.kept_any |= bool(submission.robbed_memos)
     if has_below:
         reach(FaultPoint.BEFORE_SWEEP, execution)
         await sweep(run, execution.id, execution.path, execution)
         reach(FaultPoint.AFTER_SWEEP, execution)
     if with_memo is not None and at_once is None and _may_memoize(execution):
-        reach(FaultPoint.BEFORE_MEMO, execution)
-        run.app.section.write([(rows.component_memo_key(execution.id), with_memo)])
-        reach(FaultPoint.AFTER_MEMO, execution)
+        if execution.waits:
+            run.held_memos[execution.id] = with_memo
+        else:
+            reach(FaultPoint.BEFORE_MEMO, execution)
+            run.app.section.write([(rows.component_memo_key(execution.id), with_memo)])
+            reach(FaultPoint.AFTER_MEMO, execution)
     existed = submission.entry.existed
     execution.stats.count(execution.name, Counter.REPROCESSES if existed else Counter.ADDS)
     if run.has_much_pending():
@@ -75,7 +79,7 @@ def _may_memoize(execution: Execution) -> bool:
     return not (
         execution.subtree_failed
         or execution.kept_any
-        or execution.id in execution.run.robbed
+        or execution.id in execution.run.spoiled
         or execution.run.cancelled_by is not None
     )
 

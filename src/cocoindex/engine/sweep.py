@@ -13,6 +13,7 @@ from cocoindex.engine.declarations import NO_DECLARATIONS
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import ExceptionContext, route
 from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.loops import all_of
 from cocoindex.engine.planner import plan
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.rows import Node, NodeKind, TombstoneRow
@@ -35,7 +36,7 @@ async def any_in_chunks(items: Sequence[T], act: Callable[[T], Awaitable[bool]])
     """Do ``act`` for all items, many at a time; whether any of them says so."""
     any_did = False
     for start in range(0, len(items), CHUNK):
-        any_did |= any(await asyncio.gather(*map(act, items[start : start + CHUNK])))
+        any_did |= any(await all_of(map(act, items[start : start + CHUNK])))
     return any_did
 
 
@@ -119,7 +120,7 @@ class Deletion:
         """Try again at the end of the run: what this needs may happen until then."""
         self._run.deferred.append(self)
         if self._swept_by is not None:
-            self._swept_by.subtree_failed = True
+            self._swept_by.waits = True
 
     async def retry(self) -> bool:
         """Try again, because something else has been settled meanwhile."""
@@ -140,9 +141,15 @@ class Deletion:
         else:
             self._run.warn_once(("unavailable", str(error)), "%s", error)
 
+    @property
+    def swept_by(self) -> int | None:
+        """The component that deletes it; none if all of the app is dropped."""
+        return None if self._swept_by is None else self._swept_by.id
+
     def _failed(self) -> None:
         if self._swept_by is not None:
             self._swept_by.subtree_failed = True
+            self._run.spoil_memos(self._swept_by.id)
         if not self._counted:
             self._stats.count(self._name, Counter.STARTS)
         self._stats.count(self._name, Counter.ERRORS)

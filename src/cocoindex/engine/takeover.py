@@ -136,7 +136,7 @@ class Takeovers(msgspec.Struct, eq=False, gc=False):
             self._owner(owner_id).group(group_key).remove(item_key)
         for owner_id in {owner_id for owner_id, _, _ in self._taken}:
             if self._run.has_decided(owner_id):  # others have yet to say what they declare
-                self._run.robbed.update(self._run.lineage(owner_id))
+                self._run.spoil_memos(owner_id)
 
     def rows(self) -> list[tuple[bytes, bytes | None]]:
         """Owner claims, the previous owners' new entries, and their memos gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from cocoindex.core.keys import (
     Symbol,
@@ -63,7 +64,7 @@ class Stored:
             parent, key, _ = nodes[node_id]
             if parent in found:
                 above = "" if parent == rows.ROOT_ID else found[parent]
-                found[node_id] = above + path_text((decode_key(key),))
+                found[node_id] = above + _text_of(key)
         return found
 
     def living(self) -> set[int]:
@@ -105,6 +106,11 @@ class Stored:
             if node.kind == NodeKind.COMPONENT and parent in paths:
                 found.setdefault(paths[parent], set()).add(str(decode_key(key)))
         return found
+
+
+@cache
+def _text_of(key: bytes) -> str:
+    return path_text((decode_key(key),))
 
 
 def at_rest(disk: MemoryDisk, app: str) -> list[str]:
@@ -223,6 +229,7 @@ def _believed(
             yield f"rows/{key} is believed to be {believed}, but is {found}"
 
 
+@cache
 def target_path(path: Path) -> bytes:
     keys = [ROOT_KEYS[path[0]]]
     keys += [Symbol(part[1:]) if part.startswith("@") else part for part in path[1:]]

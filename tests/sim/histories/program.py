@@ -97,6 +97,8 @@ class Present:
         """What was assigned to them."""
         self.hidden: frozenset[str] = frozenset()
         """Components that listings can't see at present."""
+        self.failing: frozenset[str] = frozenset()
+        """Components whose bodies fail at present."""
         self.providers: dict[Place, Any] = {}
         self.reach: Any = lambda _point, _where: None
         self.delay: Any = lambda: 0.0
@@ -282,6 +284,8 @@ def unpack(passed: dict[str, Any]) -> dict[Place, Any]:
 
 async def body(node: Node, code: str, passed: dict[str, Any]) -> None:
     present.reach("in-body", node.name)
+    if node.name in present.failing:
+        raise ValueError(f"{node.name} fails")
     for table in node.tables:
         await mount_table(table)
     present.reach("in-body", node.name)

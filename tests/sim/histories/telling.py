@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cocoindex.testing.simulation import Outcome
 from histories.model import CallModel, Comp, Model
 
 
@@ -14,6 +15,12 @@ def difference(found: dict[Any, str], expected: dict[Any, str]) -> str:
         if found.get(path) != expected.get(path)
     ]
     return "; ".join(lines[:6])
+
+
+def spoiled(outcome: Outcome) -> str:
+    """How an update ended in which something was to go wrong."""
+    struck = [f"{kind} at {point} of {where}" for point, where, kind in outcome.plan.struck]
+    return f"{outcome.kind} {outcome.value or ''}; {', '.join(struck) or 'nothing struck'}"
 
 
 def brief(actions: list[Any]) -> str:

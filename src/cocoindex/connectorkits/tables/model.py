@@ -150,6 +150,10 @@ class RowAction(msgspec.Struct, frozen=True, gc=False):
     def __str__(self) -> str:
         return f"{'delete' if self.fields is None else 'write'} row {key_text(self.key)}"
 
+    def __repr__(self) -> str:
+        """Like everything that is shown, without what is in the row."""
+        return f"<{self}>"
+
     def __coco_describe__(self) -> dict[str, object]:
         """For previews: which row, and not what is in it."""
         verb = "create" if self.fresh else "update"

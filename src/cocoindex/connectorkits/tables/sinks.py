@@ -264,10 +264,7 @@ class RowSink:
             by_run.setdefault(run.group, (run, []))[1].extend(of_run)
         for run, all_of_run in by_run.values():
             if await _is_usable(self.dialect, client, run):
-<<<<<<< ours
                 await self._write(client, run, all_of_run)
-=======
-                await self._write(client, run, of_run)
                 if run.loose:
                     await self._settle(client, run)
 
@@ -280,7 +277,6 @@ class RowSink:
 
         if await _attempts(self.dialect, client, self.table, "making columns NOT NULL", attempt):
             run.loose = ()
->>>>>>> theirs
 
     async def _write(self, client: Any, run: TableRun, actions: list[RowAction]) -> None:
         dialect = self.dialect

@@ -68,9 +68,8 @@ def _dbapi(name: str, module: Any) -> Driver:
             database, timeout=timeout, isolation_level=None, check_same_thread=False, **options
         )
 
-    return Driver(
-        name, open_connection, hasattr(module.Connection, "enable_load_extension"), module.Error
-    )
+    loads_extensions = hasattr(module.Connection, "enable_load_extension")
+    return Driver(name, open_connection, loads_extensions, module.Error)
 
 
 def _apsw() -> Driver:

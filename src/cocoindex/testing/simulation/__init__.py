@@ -15,9 +15,10 @@ from cocoindex.state.memory import MemoryDisk
 from cocoindex.testing.simulation.faults import Fault, FaultPlan, InjectedFault
 from cocoindex.testing.simulation.loop import Deadlock, Killed, SeededLoop
 from cocoindex.testing.simulation.process import InlinePool, Outcome, SimulatedProcess
-from cocoindex.testing.simulation.store import SimulatedStore
+from cocoindex.testing.simulation.store import CrashingCommits, SimulatedStore
 
 __all__ = [
+    "CrashingCommits",
     "Deadlock",
     "Fault",
     "FaultPlan",

@@ -48,7 +48,7 @@ class FaultPlan:
         """Where a fault struck: point, component, kind."""
         self.seen: Counter[str] = Counter()
 
-    def reach(self, point: str, where: str) -> None:
+    def reach(self, point: str, where: object) -> None:
         """Pass a point.
 
         Raises:
@@ -58,14 +58,14 @@ class FaultPlan:
         if self._ended:
             return
         position, self.passed = self.passed, self.passed + 1
-        self.seen[str(point)] += 1
+        self.seen[point] += 1
         if self._disk_is_full and point == FaultPoint.BEFORE_FLUSH:
             self._disk_is_full = False
             raise InjectedFault("injected: the disk is full")
         kind = self._faults.get(position)
         if kind is None:
             return
-        self.struck.append((str(point), where, kind))
+        self.struck.append((str(point), str(where), kind))
         if kind == "full":
             self._disk_is_full = True
         elif kind == "cancel":

@@ -97,7 +97,7 @@ class SimulatedProcess:
         """Virtual seconds that something takes: mostly none, sometimes long."""
         return self.random.choice((0.0, 0.0, 0.01, 1.0))
 
-    def reach(self, point: str, where: str) -> None:
+    def reach(self, point: str, where: object) -> None:
         """Pass a fault point."""
         if not self.is_alive:
             raise Killed

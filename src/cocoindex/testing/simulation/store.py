@@ -11,20 +11,66 @@ from typing import Any
 from cocoindex.engine.faults import FaultPoint
 from cocoindex.errors import StoreFullError
 from cocoindex.state.base import Batch
-from cocoindex.state.buffered import BufferedSection
+from cocoindex.state.buffered import BufferedSection, BufferedStore, Work
 from cocoindex.state.commit import Generation
 from cocoindex.state.memory import MemoryDisk, MemoryStore, _MemorySection
 from cocoindex.state.rows import Rows
 from cocoindex.testing.simulation.faults import InjectedFault
 
-__all__ = ["SimulatedStore"]
+__all__ = ["CrashingCommits", "SimulatedStore"]
 
 Reach = Callable[[str, str], None]
 
 
-class SimulatedStore(MemoryStore):
-    """Commits after a random virtual delay, may fail to, and crashes with a random prefix of
-    what was accepted on disk.
+class CrashingCommits(BufferedStore):
+    """How simulated stores commit and crash; named before the store they are made of.
+
+    They commit after a random virtual delay, may find the disk full, and leave a random prefix
+    of what was accepted behind when they crash.
+    """
+
+    _reach: Reach
+    _random: Random
+    _accepted: list[Any]
+    _is_full = False
+    """Whether the commit that is on its way finds the disk full."""
+
+    def _start_commit(self, generation: Generation) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # closing: at once
+            self._commit_now(generation)
+            return
+        loop.call_later(self._random.choice((0.0, 0.0, 0.5)), self._commit_now, generation)
+
+    def _commit_now(self, generation: Generation) -> None:
+        try:
+            self._reach(FaultPoint.BEFORE_FLUSH, "")
+        except InjectedFault:
+            self._is_full = True
+        try:
+            self._commit(generation)
+        finally:
+            self._is_full = False
+        self._accepted.clear()
+        with contextlib.suppress(InjectedFault):  # it is on disk: nothing is left to fail
+            self._reach(FaultPoint.AFTER_FLUSH, "")
+
+    def _check_disk(self) -> None:
+        """Raise if the disk is full."""
+        if self._is_full:
+            raise StoreFullError("simulated: the disk is full")
+
+    def _survivors(self) -> list[Any]:
+        """What of the accepted a crash leaves: batches become durable in order, any prefix."""
+        count = self._random.choice((0, 0, len(self._accepted)))
+        if self._random.random() < 0.3:
+            count = self._random.randint(0, len(self._accepted))
+        return self._accepted[:count]
+
+
+class SimulatedStore(CrashingCommits, MemoryStore):
+    """A store in memory that crashes.
 
     Args:
         disk: what survives.
@@ -43,11 +89,8 @@ class SimulatedStore(MemoryStore):
         self._accepted.append((name, batch))
 
     def crash(self) -> MemoryStore:
-        """Die. Batches become durable in order, so any prefix of the accepted may have."""
-        survivors = self._random.choice((0, 0, len(self._accepted)))
-        if self._random.random() < 0.3:
-            survivors = self._random.randint(0, len(self._accepted))
-        for name, batch in self._accepted[:survivors]:
+        """Die; what was accepted may have become durable, or some of it."""
+        for name, batch in self._survivors():
             rows = Rows(cleared=batch is None)
             rows.rows.update(batch or ())
             self.disk.apply(name, rows)
@@ -56,26 +99,9 @@ class SimulatedStore(MemoryStore):
     def _make_section(self, name: str) -> BufferedSection:
         return _Section(self, name)
 
-    def _start_commit(self, generation: Generation) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # closing: at once
-            self._commit_now(generation)
-            return
-        loop.call_later(self._random.choice((0.0, 0.0, 0.5)), self._commit_now, generation)
-
-    def _commit_now(self, generation: Generation) -> None:
-        try:
-            self._reach(FaultPoint.BEFORE_FLUSH, "")
-        except InjectedFault:
-            self.disk.failure = StoreFullError("simulated: the disk is full")
-        try:
-            super()._start_commit(generation)
-        finally:
-            self.disk.failure = None
-        self._accepted.clear()
-        with contextlib.suppress(InjectedFault):  # it is on disk: nothing is left to fail
-            self._reach(FaultPoint.AFTER_FLUSH, "")
+    def _apply(self, work: Work) -> None:
+        self._check_disk()
+        super()._apply(work)
 
 
 class _Section(_MemorySection):

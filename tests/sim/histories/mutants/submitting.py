@@ -1,0 +1,119 @@
+"""Mistakes in the submit protocol."""
+
+from __future__ import annotations
+
+import contextlib
+from unittest.mock import patch
+
+from cocoindex.engine import lifecycle, protocol, reconciling, sinks, submission, submit, sweep
+from cocoindex.testing.simulation import store as simulated
+from histories.mutants.mutant import mutant
+
+
+@mutant("possible states are not written before the sinks")
+def no_possible_states():
+    return [patch.object(submission.Submission, "precommit_rows", lambda self: self.claim_rows())]
+
+
+@mutant("commits before the sinks run")
+def commit_before_sink():
+    async def carry_out(run, planned, commit, *, where):
+        commit()
+        if run.is_preview:
+            return
+        for actions in planned.sinks():
+            children = await run.sinks.apply(actions, run.app.section, run.stats, where)
+            sinks.resolve_children(actions, children)
+
+    return [patch.object(module, "carry_out", carry_out) for module in (submit, sweep)]
+
+
+@mutant("calls sinks before the possible states are durable")
+def sink_before_durable():
+    async def flushed(self):
+        if self.pending_bytes:
+            self._store._start_commit(self._store._accepting)
+
+    return [patch.object(simulated._Section, "flushed", flushed)]
+
+
+@mutant("takes a failed sink for a successful one")
+def failed_sink_is_success():
+    original = sinks.Sinks.apply
+
+    async def apply(self, *request):
+        with contextlib.suppress(Exception):
+            return await original(self, *request)
+        return None
+
+    return [patch.object(sinks.Sinks, "apply", apply)]
+
+
+@mutant("tells handlers only of the newest possible state")
+def only_newest_state():
+    original = reconciling.Reconciling.previous
+
+    def previous(self, *args):
+        records, missing = original(self, *args)
+        return records[-1:], missing
+
+    return [patch.object(reconciling.Reconciling, "previous", previous)]
+
+
+@mutant("never says that a target state may be missing")
+def never_missing():
+    original = reconciling.Reconciling.previous
+
+    def previous(self, info, item, *rest):
+        records, missing = original(self, info, item, *rest)
+        return records, missing and not records
+
+    return [patch.object(reconciling.Reconciling, "previous", previous)]
+
+
+@mutant("leaves all possible states behind after a success")
+def unsettled_commit():
+    def settle(planned):
+        return []
+
+    return [patch.object(module, "settle", settle) for module in (submit, sweep)]
+
+
+@mutant("does not release the owner rows of what is gone")
+def owner_rows_stay():
+    original = protocol.settle
+
+    def settle(planned):
+        original(planned)
+        return []
+
+    return [patch.object(module, "settle", settle) for module in (submit, sweep)]
+
+
+@mutant("takes the targets of a body that failed for its declaration")
+def failed_body_is_empty():
+    original = lifecycle._process
+
+    async def process(execution):
+        try:
+            return await original(execution)
+        except Exception:  # noqa: BLE001 - the mistake
+            return None
+
+    return [patch.object(lifecycle, "_process", process)]
+
+
+@mutant("a preview does not see what other components take over")
+def preview_without_takeovers():
+    original = protocol.carry_out
+
+    async def carry_out(run, planned, commit, *, where):
+        if not run.is_preview:
+            await original(run, planned, commit, where=where)
+            return
+        for actions in planned.sinks():
+            run.planned_actions += actions.actions
+            run.sinks.plan(actions)
+        commit()
+
+    return [patch.object(module, "carry_out", carry_out) for module in (submit, sweep)]
