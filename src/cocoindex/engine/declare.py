@@ -52,9 +52,16 @@ def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
     """Record a declaration, from any thread of the component."""
     execution, frame = scope.execution, scope.frame
     provider, encoded = state.provider, state.encoded_key
+    if provider.info is None:
+        provider.require_info()
     stretches, limits = execution.declarations.stretches, execution.run.limits
+    if not execution.run.is_live(provider):
+        raise UsageError(
+            f"the provider of {state} comes from an earlier run: mount or declare its "
+            "container in this one"
+        )
     if not stretches or (stretch := stretches[-1]).provider is not provider:
-        stretch = _begin_stretch(scope, state)
+        stretch = execution.own_declarations().begin(provider)
     if limits.key_bytes is not None and len(encoded) > limits.key_bytes:
         limits.check_key(state.key, encoded)
     if limits.states_per_component is not None:
@@ -72,17 +79,6 @@ def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
     return stretch
 
 
-def _begin_stretch(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
-    if state.provider.info is None:
-        state.provider.require_info()
-    if not scope.execution.run.is_live(state.provider):
-        raise UsageError(
-            f"the provider of {state} comes from an earlier run, or another component has "
-            "mounted the same container since: mount it once in each run, and pass it on"
-        )
-    return scope.execution.own_declarations().begin(state.provider)
-
-
 def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
     scope = current_scope()
     if type(target_state) is not TargetState:
@@ -91,8 +87,6 @@ def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
             f"not {type(target_state).__name__}"
         )
     if scope.frame.has_ended:
-        if target_state.provider.info is None:
-            target_state.provider.require_info()
         raise UsageError(
             f"the function that declares {target_state} in component {scope} has returned; a task "
             "it left behind can't declare anything any more"

@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
 
+from cocoindex.core.keys import key_segment
 from cocoindex.core.sentinels import NON_EXISTENCE
 from cocoindex.engine.declarations import Declarations, Declared, Stretch
 from cocoindex.engine.entry import Entry, Group
@@ -88,12 +89,14 @@ class Planner:
     def declare_all(self, declarations: Declarations) -> None:
         """Reconcile every declaration, in order."""
         stretches = [(stretch, self._group(stretch)) for stretch in declarations.stretches]
-        new = [
-            group.path_of(declared[0])
-            for stretch, group in stretches
-            for declared in stretch.states
-            if declared[0] not in group.settled and declared[0] not in group.others
-        ]
+        new: list[bytes] = []
+        for stretch, group in stretches:
+            prefix, settled, others = group.target_path, group.settled, group.others
+            new += [
+                prefix + key_segment(encoded)
+                for encoded, _, _ in stretch.states
+                if encoded not in settled and encoded not in others
+            ]
         if new:
             self.takeovers.look_up(new)
         for stretch, group in stretches:

@@ -260,7 +260,7 @@ UNFIT = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "value", "error"), UNFIT, ids=str)
+@pytest.mark.parametrize(("kind", "value", "error"), UNFIT)
 async def test_a_value_that_does_not_fit_is_refused(kind, value, error):
     Row = dataclasses.make_dataclass("Row", [("id", int), ("x", kind)])
     spec = TableSpec(Table("db", (None, "docs")), await TableSchema.from_class(Row, ["id"]))
