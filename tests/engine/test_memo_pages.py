@@ -52,9 +52,15 @@ def test_many_small_memos_share_a_row(section):
     assert list(MemoPages(section, COMPONENT).memos.values()) == memos
 
 
-def test_a_large_result_ends_its_row(section):
+def test_a_large_result_has_a_row_of_its_own(section):
     written = replace(section, *(memo(number, bytes(5_000)) for number in range(3)))
     assert len(written) == 3
+
+
+@pytest.mark.parametrize("size", [0, 100, 700])
+def test_a_row_of_several_memos_fits_on_a_page(section, size):
+    written = replace(section, *(memo(number, bytes(size)) for number in range(200)))
+    assert all(2_000 < len(row) <= 4_080 for row in list(written.values())[:-1])
 
 
 def test_nothing_is_written_when_nothing_changes(section):

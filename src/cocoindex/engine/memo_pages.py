@@ -1,7 +1,8 @@
 """Function memos in the store: several make a row, so that many small calls cost one write.
 
-A row, called a page here, is about as large as a page of the store and is written as a whole. It
-is filed under the fingerprint of its first memo, so no two pages of a component share a key.
+A row, called a page here, fits on a page of the store unless a single memo doesn't, and is written
+as a whole. It is filed under the fingerprint of its first memo, so no two pages of a component
+share a key.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("cocoindex.engine")
 
-_PAGE_BYTES: Final = 4096
+_PAGE_BYTES: Final = 4000
+"""What fits on a page of the store beside its head."""
+
+_FRAME_BYTES: Final = 32
+"""At most so much of an encoded memo is no content."""
+
 _LONGEST_SHARED: Final = 512
 """Longer terms list target states of their own; they are no other call's."""
 
@@ -96,10 +102,11 @@ def _pages_of(memos: Iterable[FunctionMemoRow]) -> Iterator[list[FunctionMemoRow
     page: list[FunctionMemoRow] = []
     size = 0
     for row in memos:
-        page.append(row)
-        size += len(row.value) + len(row.terms) + len(row.parts)
-        if size >= _PAGE_BYTES:
+        needed = len(row.value) + len(row.terms) + len(row.parts) + _FRAME_BYTES
+        if page and size + needed > _PAGE_BYTES:
             yield page
             page, size = [], 0
+        page.append(row)
+        size += needed
     if page:
         yield page
