@@ -57,8 +57,8 @@ def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
     stretches, limits = execution.declarations.stretches, execution.run.limits
     if not execution.run.is_live(provider):
         raise UsageError(
-            f"the provider of {state} comes from an earlier run: mount or declare its "
-            "container in this one"
+            f"the provider of {state} comes from an earlier run, or another component has "
+            "mounted the same container since: mount it once in each run, and pass it on"
         )
     if not stretches or (stretch := stretches[-1]).provider is not provider:
         stretch = execution.own_declarations().begin(provider)
