@@ -408,3 +408,20 @@ async def test_a_container_mounted_twice_is_told_by_its_name(bench, tmp_path):
         errors.DuplicateError, match=r"pages.* is mounted twice at /: mount it once"
     ):
         await bench.run(main)
+
+
+async def test_a_new_component_that_fails_before_it_has_declared_anything_leaves_no_trace(bench):
+    failing = True
+
+    async def leaf(_value):
+        if failing:
+            raise ZeroDivisionError
+
+    async def body():
+        await coco.mount_each(sub("d"), leaf, [("a", 1)])
+
+    await bench.run(body)
+    assert await bench.paths() == ["/"]
+    failing = False
+    await bench.run(body)
+    assert '/"d"/"a"' in await bench.paths()

@@ -50,6 +50,7 @@ async def test_a_component_is_added_reprocessed_unchanged_and_deleted(bench, tab
 
 async def test_what_has_only_ever_failed_goes_under_the_name_in_its_path(bench):
     async def page(_value):
+        await coco.mount(coco.component_subpath("below"), lambda: None)
         raise ZeroDivisionError
 
     async def main(items):

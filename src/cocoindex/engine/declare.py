@@ -55,11 +55,13 @@ def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
     if provider.info is None:
         provider.require_info()
     stretches, limits = execution.declarations.stretches, execution.run.limits
-    if not execution.run.is_live(provider):
-        raise UsageError(
-            f"the provider of {state} comes from an earlier run, or another component has "
-            "mounted the same container since: mount it once in each run, and pass it on"
-        )
+    if provider.generation is not None:
+        if not execution.run.is_live(provider):
+            raise UsageError(
+                f"the provider of {state} comes from an earlier run, or another component has "
+                "mounted the same container since: mount it once in each run, and pass it on"
+            )
+        frame.providers[provider.target_path] = provider.generation
     if not stretches or (stretch := stretches[-1]).provider is not provider:
         stretch = execution.own_declarations().begin(provider)
     if limits.key_bytes is not None and len(encoded) > limits.key_bytes:
@@ -74,8 +76,6 @@ def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
     stretch.states.append(declared)
     if frame.in_memo_call:
         frame.declared[state.target_path] = None
-    if provider.generation is not None:
-        frame.providers[provider.target_path] = provider.generation
     return stretch
 
 

@@ -142,7 +142,7 @@ async def delete_kept(
     submission = await prepare(lambda: plan_leftovers(run, load(), kept), where=where)
 
     def commit() -> None:
-        batch = submission.unwritten_rows()
+        batch = submission.take_rows()
         batch += settle(submission)
         if submission.is_changed:
             entry = submission.entry

@@ -156,6 +156,10 @@ def _memoized(fn: Any) -> Function | None:
 def iterable(items: Any) -> Iterable[Any]:
     """``items``. Raises ``TypeError`` unless they can be iterated over."""
     if not isinstance(items, Iterable):
-        hint = ": pass what its items() returns" if hasattr(items, "items") else ""
-        raise UsageTypeError(f"items must be iterable, not {type(items).__name__}{hint}")
+        raise UsageTypeError(f"items must be iterable, not {type(items).__name__}{hint(items)}")
     return items
+
+
+def hint(items: Any) -> str:
+    """What to do about something that is no listing, but has one."""
+    return f": pass what items() of {type(items).__name__} gives" if hasattr(items, "items") else ""

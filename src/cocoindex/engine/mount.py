@@ -25,7 +25,7 @@ from cocoindex.engine.exception_handlers import MountKind
 from cocoindex.engine.execution import Execution, UsersCall
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.function import Function, PlainFunction, function_of
-from cocoindex.engine.mapping import iterable
+from cocoindex.engine.mapping import hint, iterable
 from cocoindex.engine.scope import (
     ComponentContext,
     ComponentSubpath,
@@ -168,7 +168,7 @@ async def mount_each(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     args = tuple(rest[1:])
     _check_awaited(args, kwargs)
     each = _Each(_mounting_scope(), _keys(subpath, fn), function_of(fn), args, kwargs)
-    each.hint = _hint(rest[0])
+    each.hint = hint(rest[0])
     check_cancellation()
     try:
         if hasattr(rest[0], "__aiter__"):
@@ -318,10 +318,6 @@ def _pairs(items: Any) -> Iterable[Any]:
     if isinstance(items, Mapping):
         raise UsageTypeError("mount_each() takes (key, value) pairs: pass mapping.items()")
     return iterable(items)
-
-
-def _hint(items: Any) -> str:
-    return f": pass what items() of {type(items).__name__} gives" if hasattr(items, "items") else ""
 
 
 def _claim(

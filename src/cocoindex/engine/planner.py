@@ -42,15 +42,16 @@ def plan(
             plan again.
     """
     if not declarations.stretches and not entry.groups and not contained:
-        return Submission(entry, None)
+        return Submission(entry)
     takeovers = Takeovers(run, entry)
-    submission = Submission(entry, takeovers)
+    submission = Submission(entry)
     reconciling = Reconciling(run, submission)
     leaving = Leaving(reconciling, takeovers, mode)
     planner = Planner(reconciling, takeovers, leaving)
     planner.declare_all(declarations)
     leaving.undeclared(declarations, contained)
     takeovers.apply()
+    submission.extra_rows += takeovers.rows()
     return submission
 
 
@@ -61,13 +62,14 @@ def plan_leftovers(run: Run, entry: Entry, kept: Kept) -> Submission:
         MustWait: as :func:`plan`.
     """
     takeovers = Takeovers(run, entry)
-    submission = Submission(entry, takeovers)
+    submission = Submission(entry)
     spared = {
         key: {*group.keys()}.difference(kept.get(key, ())) for key, group in entry.groups.items()
     }
     leaving = Leaving(Reconciling(run, submission), takeovers, "build")
     leaving.all_but(lambda group: spared.get((group.path, group.provider_id), frozenset()))
     takeovers.apply()
+    submission.extra_rows += takeovers.rows()
     return submission
 
 

@@ -117,10 +117,7 @@ class Run:
 
     def is_live(self, provider: Provider) -> bool:
         """Whether ``provider`` belongs to this run (root providers belong to every one)."""
-        return provider.generation is None or self._is_declared(provider)
-
-    def _is_declared(self, provider: Provider) -> bool:
-        return self._providers.get(provider.target_path) is provider
+        return provider.generation is None or self._providers.get(provider.target_path) is provider
 
     def find_provider(self, encoded_path: bytes) -> Provider | None:
         """The provider with this key chain that is live in this run."""

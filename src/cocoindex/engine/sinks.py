@@ -38,7 +38,7 @@ SHORT_CALL, LONG_CALL = 0.1, 0.5
 to be efficient, small enough that an interrupted run has committed what it did before."""
 
 
-class _Request(msgspec.Struct, eq=False, gc=False):
+class _Request(msgspec.Struct, eq=False):
     """The actions of one component, waiting for the next call of their sink."""
 
     actions: list[Any]

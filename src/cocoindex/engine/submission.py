@@ -12,7 +12,6 @@ from cocoindex.engine import rows
 from cocoindex.engine.entry import Entry, Group, GroupKey
 from cocoindex.engine.execution import Provider
 from cocoindex.engine.rows import Item, State
-from cocoindex.engine.takeover import Takeovers
 from cocoindex.engine.targets import TargetActionSink
 
 __all__ = ["InFlight", "Kept", "SinkActions", "Submission"]
@@ -32,7 +31,7 @@ class SinkActions(msgspec.Struct, eq=False, gc=False):
     """Pending child providers by the position of their container's action."""
 
 
-class InFlight(msgspec.Struct, eq=False, gc=False):
+class InFlight(msgspec.Struct, eq=False):
     """A component between pre-commit and commit; claimants of its unsettled items wait."""
 
     entry: Entry
@@ -56,7 +55,6 @@ class Submission(msgspec.Struct, eq=False, gc=False):
     """
 
     entry: Entry
-    takeovers: Takeovers | None
     by_sink: list[SinkActions] = msgspec.field(default_factory=list)
     extra_rows: list[tuple[bytes, bytes | None]] = msgspec.field(default_factory=list)
     """Rows that must be written no later than the possible states."""
@@ -119,20 +117,15 @@ class Submission(msgspec.Struct, eq=False, gc=False):
             self.gone.append((group, keys))
             self.is_changed = True
 
-    def claim_rows(self) -> list[tuple[bytes, bytes | None]]:
-        """What goes with the possible states, or with the commit if there are none."""
-        claims = [] if self.takeovers is None else self.takeovers.rows()
-        return [*self.extra_rows, *claims]
-
-    def unwritten_rows(self) -> list[tuple[bytes, bytes | None]]:
-        """What no pre-commit has written, and the commit has to."""
-        return [] if self.has_actions else self.claim_rows()
+    def take_rows(self) -> list[tuple[bytes, bytes | None]]:
+        """The extra rows, once: for the pre-commit, or the commit if there was none."""
+        extra_rows, self.extra_rows = self.extra_rows, []
+        return extra_rows
 
     def precommit_rows(self) -> list[tuple[bytes, bytes | None]]:
         """Every state the outside world may soon be in. Empty if no state is in question."""
-        batch = self.claim_rows()
+        batch = self.take_rows()
         if self.is_changed or batch:
             self.entry.version = self.version
             batch.append((rows.tracking_key(self.component_id), self.entry.encode()))
-        self.takeovers, self.extra_rows = None, []  # written, and they may be many
         return batch

@@ -91,7 +91,7 @@ def _commit(
     execution: Execution, submission: Submission, state_rows: Batch, memo: bytes | None
 ) -> None:
     run, entry = execution.run, submission.entry
-    batch: WritableBatch = submission.unwritten_rows()
+    batch: WritableBatch = submission.take_rows()
     is_changed = submission.is_changed or not entry.existed or bool(batch)
     batch += settle(submission)
     is_changed |= _commit_memos(execution, submission, batch)

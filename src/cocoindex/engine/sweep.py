@@ -233,7 +233,7 @@ class Deletion:
         submission.extra_rows.append((rows.component_memo_key(self.id), None))
 
         def commit() -> None:
-            batch = submission.unwritten_rows()
+            batch = submission.take_rows()
             batch += settle(submission)
             batch += record_rows(run, self.id, submission.entry)
             # A handler may answer a deletion with a record; nobody is left to keep it.

@@ -31,7 +31,7 @@ class MustWait(Exception):
         self.owner = owner
 
 
-class Takeovers(msgspec.Struct, eq=False, gc=False):
+class Takeovers(msgspec.Struct, eq=False):
     """The claims of one submission. Nothing changes anywhere before :meth:`apply`."""
 
     _run: Run

@@ -146,7 +146,6 @@ def test_pythons_own_is_used_where_it_can_load_extensions():
         class Connection:
             enable_load_extension = None
 
-
     assert _drivers._dbapi("sqlite3", Standard).loads_extensions
 
 

@@ -12,7 +12,7 @@ from histories.mutants.mutant import mutant
 
 @mutant("possible states are not written before the sinks")
 def no_possible_states():
-    return [patch.object(submission.Submission, "precommit_rows", lambda self: self.claim_rows())]
+    return [patch.object(submission.Submission, "precommit_rows", lambda self: self.take_rows())]
 
 
 @mutant("commits before the sinks run")
