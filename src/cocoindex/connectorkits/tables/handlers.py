@@ -33,7 +33,8 @@ from cocoindex.connectorkits.tables.model import (
     TableSpec,
 )
 from cocoindex.connectorkits.tables.observe import observe_keys, observe_pages
-from cocoindex.connectorkits.tables.sinks import AttachmentSink, RowSink, TableSink
+from cocoindex.connectorkits.tables.row_sink import RowSink
+from cocoindex.connectorkits.tables.sinks import AttachmentSink, TableSink
 from cocoindex.connectorkits.target import ManagedBy
 from cocoindex.core.memo_key import fingerprint_object
 from cocoindex.core.sentinels import NON_EXISTENCE, NonExistenceType

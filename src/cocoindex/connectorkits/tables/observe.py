@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import cocoindex as coco
 from cocoindex.connectorkits.rows import RowCodec
+from cocoindex.connectorkits.tables.clients import client_of
 from cocoindex.connectorkits.tables.dialect import Dialect
 from cocoindex.connectorkits.tables.model import Key, Layout
-from cocoindex.connectorkits.tables.sinks import client_of
 from cocoindex.core.sentinels import NON_EXISTENCE, NonExistenceType
 
 __all__ = ["observe_keys", "observe_pages"]
