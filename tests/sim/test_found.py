@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from histories.exhaustive import Case
 from histories.history import History
 from histories.shrink import from_text
 
@@ -41,9 +42,17 @@ FOUND = {
     "a cancelled drop left deletions behind": (
         "add_table:1,add:0,add:0,add:5,add:0,update/kill:56,faulty:53910,update/kill:1,faulty:31259"
     ),
+    "a drop that was cancelled left a dead component below a directory without a name": (
+        "add:49338,add_call:3,add:9,contest:1,update/kill:48,wrap:1,update/kill:47,drop/cancel:21"
+    ),
 }
 
 
 @pytest.mark.parametrize("mistake", FOUND)
 def test_what_was_found_once_stays_mended(mistake):
     History(thorough=True).run(from_text(FOUND[mistake]))
+
+
+def test_a_row_that_its_owner_kept_only_for_now_may_go_to_another_component():
+    """The owner was taken for one that declares it, too: warned of, and run once more."""
+    assert Case("a(b c)", "memoized", ("swap", "move_table")).run()["kills"] > 10

@@ -18,7 +18,7 @@ __all__ = ["InFlight", "Kept", "SinkActions", "Submission"]
 
 Sink = TargetActionSink[Any, Any]
 
-Kept = dict[GroupKey, list[bytes]]
+Kept = dict[GroupKey, AbstractSet[bytes]]
 """Keys of tracked items, by group."""
 
 

@@ -69,11 +69,13 @@ class Takeovers(msgspec.Struct, eq=False):
         kept: Item | None = None
         for group, item in list(self._owner(owner_id).at(target_path)):
             self._check_idle(owner_id, item)
-            self._taken.append((owner_id, (group.path, group.provider_id), item.key))
+            key = (group.path, group.provider_id)
+            self._taken.append((owner_id, key, item.key))
+            if self._is_declared_by(owner_id, key, item.key):
+                self._warn_contested(owner_id, declaration)
             if (group.path, group.provider_id) == (current.path, current.provider_id):
                 kept = _renumbered(item)
         self._claims.append(target_path)
-        self._warn_if_contested(owner_id, declaration)
         return kept
 
     def claim_below(self, container: bytes) -> None:
@@ -112,9 +114,14 @@ class Takeovers(msgspec.Struct, eq=False):
         if in_flight is not None and not item.is_settled:
             raise MustWait(in_flight)
 
-    def _warn_if_contested(self, owner_id: int, declaration: TargetState[Any]) -> None:
-        if not self._run.has_decided(owner_id):
-            return
+    def _is_declared_by(self, owner_id: int, key: GroupKey, item_key: bytes) -> bool:
+        """Whether the owner has declared the item in this run, and not just kept it for now."""
+        if not self._run.has_decided(owner_id):  # it has yet to say what it declares
+            return False
+        undecided = self._run.undecided.get(owner_id)
+        return undecided is None or item_key not in undecided.kept.get(key, ())
+
+    def _warn_contested(self, owner_id: int, declaration: TargetState[Any]) -> None:
         what = str(declaration)
         self._run.warn_once(
             ("contested", what),
@@ -134,9 +141,8 @@ class Takeovers(msgspec.Struct, eq=False):
         self._run.app.takeovers += 1
         for owner_id, group_key, item_key in self._taken:
             self._owner(owner_id).group(group_key).remove(item_key)
-        for owner_id in {owner_id for owner_id, _, _ in self._taken}:
-            if self._run.has_decided(owner_id):  # others have yet to say what they declare
-                self._run.spoil_memos(owner_id)
+        for owner_id in {taken[0] for taken in self._taken if self._is_declared_by(*taken)}:
+            self._run.spoil_memos(owner_id)
 
     def rows(self) -> list[tuple[bytes, bytes | None]]:
         """Owner claims, the previous owners' new entries, and their memos gone."""
