@@ -432,3 +432,17 @@ async def test_in_a_worker_process_functions_run_their_bare_bodies(monkeypatch):
     runner.use_raw_bodies()
     assert (await one(1), await many(2)) == (1, True)
     assert elsewhere.calls == []
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_batch_cancelled_as_it_starts_does_not_block_later_calls(turns):
+    @fn(batching=True)
+    async def increment(items: list[int]) -> list[int]:
+        return [item + 1 for item in items]
+
+    (call,) = start(increment(1))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait([call])
+    assert await asyncio.wait_for(increment(2), 10) == 3

@@ -130,7 +130,8 @@ class _Batch:
         """One call less that wants it."""
         self.wanted -= 1
         if self.wanted == 0:
-            self.task.cancel()
+            # Not at once: a task cancelled before its first step would never end its batch.
+            self.task.get_loop().call_soon(self.task.cancel)
 
 
 class _Group:

@@ -53,7 +53,7 @@ class Declarations(msgspec.Struct, eq=False, gc=False):
         return stretch
 
     def __len__(self) -> int:
-        return sum(len(stretch.states) for stretch in self.stretches)
+        return sum(len(stretch.known) for stretch in [*self._by_provider.values()])
 
     @property
     def has_containers(self) -> bool:

@@ -101,8 +101,11 @@ class Planner:
             ]
         if new:
             self.takeovers.look_up(new)
+        special: dict[bytes, AbstractSet[bytes]] = {}  # once: stretches may be many, and short
         for stretch, group in stretches:
-            self._declare(stretch, group, self._special(stretch, group))
+            if group.target_path not in special:
+                special[group.target_path] = self._special(stretch, group)
+            self._declare(stretch, group, special[group.target_path])
 
     def _group(self, stretch: Stretch) -> Group:
         provider = stretch.provider
