@@ -98,6 +98,7 @@ async def _build_root(app: App[Any, Any], run: Run) -> Any:
         return (await build(root)).value
     finally:
         root.release_permit()
+        root.dispose()
 
 
 def _root_place(state: AppState) -> Place:

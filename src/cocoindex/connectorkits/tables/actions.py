@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -13,7 +14,6 @@ from cocoindex.connectorkits.tables.model import (
     COLUMN,
     Key,
     Layout,
-    RowAction,
     Table,
     TableRecord,
     TableSpec,
@@ -40,10 +40,11 @@ class Once:
                 try:
                     self._outcome = (await make(), None)
                 except Exception as error:  # noqa: BLE001 - raised below, for all who ask
-                    self._outcome = (None, error)
+                    # Without frames, and raised as a copy: frames hold actions, which lead here.
+                    self._outcome = (None, error.with_traceback(None))
         result, failure = self._outcome
         if failure is not None:
-            raise failure
+            raise copy(failure)
         return cast("T", result)
 
 
@@ -57,7 +58,8 @@ class TableRun:
         check: makes sure, once, that a table which its user manages is as declared.
         leave: removes the table, once, if it is ours.
         loose: columns that may become NOT NULL when rows have been written.
-        refused: rows whose unique values were taken, by key; what comes later may free them.
+        refused: fields of rows whose unique values were taken, by key; what comes later may free
+            them. No actions: they lead here, and the collector does not look into them.
         group: equal for runs whose rows can be treated together.
     """
 
@@ -79,7 +81,7 @@ class TableRun:
         self.check = Once()
         self.leave = Once()
         self.loose = loose
-        self.refused: dict[Key, RowAction] = {}
+        self.refused: dict[Key, tuple[Any, ...]] = {}
 
     @property
     def table(self) -> Table:

@@ -134,8 +134,12 @@ class RowSink:
         """
         if error.orig is None or not self.dialect.is_taken(error.orig):
             return False
-        upserts = {a.key: a for part in parts for a in part if a.fields is not None}
-        earlier = [action for key, action in run.refused.items() if key not in upserts]
+        upserts = {a.key: a.fields for part in parts for a in part if a.fields is not None}
+        earlier = [
+            RowAction(key, fields, False, run)
+            for key, fields in run.refused.items()
+            if key not in upserts
+        ]
         if await self._rewritten(client, run, parts):
             return True
         if earlier and await self._rewritten(client, run, [earlier, *parts]):
