@@ -21,7 +21,7 @@ from cocoindex.errors import TransientError
 
 @given(st.lists(st.integers(0, 50)), st.integers(1, 7), st.integers(1, 60))
 def test_chunks_keep_everything_within_their_limits(sizes, rows, most):
-    parts = list(chunks(sizes, rows=rows, bytes=most, size_of=lambda size: size))
+    parts = list(chunks(sizes, rows=rows, bytes=most, sizes=sizes))
     assert [size for part in parts for size in part] == sizes
     assert all(parts)
     for part in parts:
@@ -31,7 +31,7 @@ def test_chunks_keep_everything_within_their_limits(sizes, rows, most):
 
 def test_chunks_are_as_large_as_they_may_be():
     assert [*chunks(range(5), rows=2)] == [[0, 1], [2, 3], [4]]
-    assert [*chunks([3, 3, 9, 1], rows=9, bytes=6, size_of=int)] == [[3, 3], [9], [1]]
+    assert [*chunks([3, 3, 9, 1], rows=9, bytes=6, sizes=[3, 3, 9, 1])] == [[3, 3], [9], [1]]
 
 
 # --- retrying ------------------------------------------------------------------------------

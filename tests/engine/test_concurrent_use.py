@@ -262,3 +262,28 @@ async def test_a_task_that_outlives_its_memoized_call_can_not_declare(bench, tab
     assert isinstance(error, RuntimeError)
     assert "a task it left behind can't declare" in str(error)
     assert table.rows == {}
+
+
+@pytest.mark.parametrize("tracking", ["full", "self"])
+async def test_a_task_left_behind_by_a_call_can_not_declare_after_the_component(
+    bench, table, tracking
+):
+    tasks = []
+    ended = asyncio.Event()
+
+    async def late():
+        await ended.wait()
+        table.declare("late", 1)
+
+    @coco.fn(logic_tracking=tracking)
+    async def call():
+        tasks.append(asyncio.create_task(late()))
+
+    async def body():
+        await call()
+
+    await bench.run(body)
+    ended.set()
+    with pytest.raises(RuntimeError, match="can't declare anything any more"):
+        await tasks[0]
+    assert table.rows == {}

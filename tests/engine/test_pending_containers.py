@@ -276,3 +276,65 @@ async def test_a_drop_keeps_rows_tracked_whose_container_could_not_be_deleted(be
     await bench.run(lambda: coco.use_mount(sub("a"), container, tree))
 
     assert tree.rows == {("T",): 1}
+
+
+async def _ignore(_provider, _actions):
+    pass
+
+
+_rows_sink = coco.TargetActionSink.from_async_fn(_ignore)
+
+
+class _Rows:
+    def reconcile(self, key, desired, _records, missing, /):
+        if coco.is_non_existence(desired):
+            return coco.TargetReconcileOutput(("delete", key), _rows_sink, coco.NON_EXISTENCE)
+        return coco.TargetReconcileOutput(("put", key), _rows_sink, 1) if missing else None
+
+
+async def _make(_provider, actions):
+    return [coco.ChildTargetDef(_Rows()) if kind == "box" else None for _, kind in actions]
+
+
+_boxes_sink = coco.TargetActionSink.from_async_fn(_make)
+
+
+class _Boxes:
+    """Containers whose rows can be deleted only once the sink has handed out their handler."""
+
+    def reconcile(self, key, desired, _records, _missing, /):
+        if coco.is_non_existence(desired):
+            return coco.TargetReconcileOutput((key, "gone"), _boxes_sink, coco.NON_EXISTENCE)
+        return coco.TargetReconcileOutput((key, desired), _boxes_sink, desired)
+
+    def reconcile_children_on_delete(self, _key, _record, /):
+        return True
+
+
+async def test_a_new_component_that_ends_a_container_still_waits_for_what_is_below_it(bench, ran):
+    boxes = coco.register_root_target_states_provider("tests/ended_container", _Boxes())
+
+    def box(key):
+        return coco.declare_target_state_with_child(boxes.target_state(key, "box"))
+
+    def rows(provider):
+        for key in range(3):
+            coco.declare_target_state(provider.target_state(key, "v"))
+
+    @coco.fn(memo=True)
+    async def new():
+        ran("new")
+        coco.declare_target_state(boxes.target_state("C", "leaf"))
+        box("D")
+
+    async def before():
+        await coco.mount(sub("rows"), rows, await coco.use_mount(sub("old"), box, "C"))
+
+    async def after():
+        await coco.mount(sub("new"), new)
+
+    await bench.run(before)
+    await bench.run(after)
+    await bench.run(after)
+    below = [path for path in await bench.owners() if '"C"/' in path]
+    assert not below or ran.take() == ["new", "new"], "memoized over rows that are to be deleted"

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+import cocoindex as coco
 from cocoindex.core.keys import encode_key
 from cocoindex.engine import rows
 from cocoindex.engine.fsck import Finding, Severity, check_section, repair_section
 from cocoindex.engine.rows import Node, NodeKind
 from cocoindex.state.base import Section
 from cocoindex.testing import fsck
-from cocoindex.testing.targets import InjectedFailure
+from cocoindex.testing.targets import InjectedFailure, MemoryTarget
 
 UNKNOWN_ID = 3000
 Damage = Callable[[Section], None]
@@ -395,3 +396,30 @@ def hurt(
             damaged = bytearray(value or b"\0")
             damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
             return key, bytes(damaged)
+
+
+async def test_all_memos_of_one_page_that_cover_unsettled_items_go(tmp_path: Any) -> None:
+    table = MemoryTarget("tests/fsck/pages", record=lambda value: value)
+    version = [1]
+
+    @coco.fn(memo=True, logic_tracking=None)
+    def declare(key: int) -> int:
+        table.declare(key, version[0])
+        return key
+
+    def main() -> None:
+        for key in range(20):
+            declare(key)
+
+    env = coco.Environment(coco.Settings(db_path=tmp_path / "state"))
+    app = coco.App(coco.AppConfig("pages", env), main)
+    await app.update()
+    version[0] = 2
+    with table.failing("after"), pytest.raises(Exception, match="injected"):
+        await app.update(full_reprocess=True)
+    section = env.app_state(app).section
+    assert repair_section(section).left == []
+    with section.snapshot() as snapshot:
+        about_memos = [f for f in check_section(snapshot) if "memo" in f.problem]
+    assert about_memos == []
+    env.close()

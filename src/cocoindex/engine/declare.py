@@ -22,7 +22,7 @@ def declare_target_state(target_state: TargetState[Any]) -> None:
         ValueError: declared before in this execution.
     """
     scope = current_or_none()
-    if scope is None or type(target_state) is not TargetState or scope.frame.has_ended:
+    if scope is None or type(target_state) is not TargetState or _has_ended(scope):
         scope = _scope_for(target_state)  # says what is wrong
     _declare(scope, target_state)
 
@@ -79,6 +79,10 @@ def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
     return stretch
 
 
+def _has_ended(scope: ComponentContext) -> bool:
+    return scope.frame.has_ended or scope.execution.is_sealed
+
+
 def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
     scope = current_scope()
     if type(target_state) is not TargetState:
@@ -86,7 +90,7 @@ def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
             f"expected a TargetState (provider.target_state(key, value)), "
             f"not {type(target_state).__name__}"
         )
-    if scope.frame.has_ended:
+    if _has_ended(scope):
         raise UsageError(
             f"the function that declares {target_state} in component {scope} has returned; a task "
             "it left behind can't declare anything any more"

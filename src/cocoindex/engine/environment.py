@@ -186,9 +186,6 @@ class Environment:
             state.limiter = Limiter(app.max_inflight_components)  # another App of this name
         return state
 
-    def forget_app_state(self, name: str) -> None:
-        self._app_states.pop(name, None)
-
     def run_started(self, run: Run) -> None:
         self._runs.add(run)
 

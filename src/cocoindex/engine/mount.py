@@ -306,6 +306,8 @@ async def _breathe(execution: Execution) -> None:
     execution.reused_children += 1
     if execution.reused_children % HITS_PER_YIELD == 0:
         await asyncio.sleep(0)
+        if execution.run.has_much_pending():  # changed memo states are rows, too
+            await execution.run.app.section.flushed()
 
 
 def _is_live_component_class(fn: Any) -> bool:

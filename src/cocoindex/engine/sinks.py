@@ -15,7 +15,7 @@ from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.stats import reporting_to
 from cocoindex.engine.targets import ChildTargetDef, TargetActionSink, call_sink, plan_child
 from cocoindex.engine.workers import worker_pool
-from cocoindex.errors import StoreError, TransientError, UsageError, UsageValueError
+from cocoindex.errors import CocoIndexError, TransientError, UsageError, UsageValueError
 
 if TYPE_CHECKING:
     from cocoindex.engine.context_values import ContextProvider
@@ -118,7 +118,7 @@ class SinkQueue:
         for section in {request.section for request in waiting}:
             try:
                 await section.flushed()
-            except StoreError as error:
+            except CocoIndexError as error:
                 for request in waiting:
                     if request.section is section:
                         request.fail(error)

@@ -45,7 +45,9 @@ async def submit(execution: Execution, with_memo: bytes | None) -> None:
     kept = submission.kept
     if kept and has_containers:
         # The component's own containers were pending in the first plan; they are resolved now.
-        kept = (await delete_kept(run, execution.take_entry, kept, where=execution)).kept
+        kept = (
+            await delete_kept(run, partial(run.entry_of, execution.id), kept, where=execution)
+        ).kept
     if kept:
         run.undecided[execution.id] = Undecided.of(execution, kept)
     execution.waits |= bool(kept)

@@ -172,4 +172,4 @@ def _renumbered(item: Item) -> Item:
     )
 
 
-__all__ = ["Group", "MustWait", "Takeovers"]
+__all__ = ["MustWait", "Takeovers"]

@@ -215,13 +215,19 @@ async def test_rows_swap_unique_values(database, monkeypatch, chunk):
     assert database.query("SELECT * FROM t ORDER BY id") == [(1, "y"), (2, "x"), (3, "z")]
 
 
-@pytest.mark.parametrize("harm", ["reference", "column"])
+@pytest.mark.parametrize("harm", ["reference", "column", "trigger"])
 async def test_rows_are_not_written_anew_where_that_would_harm(database, harm):
     program = Program(database, [R(1, "x"), R(2, "y")])
     program.more = lambda target: target.declare_index(columns=["a"], unique=True)
     await database.update(program)
     if harm == "column":
         database.run("ALTER TABLE t ADD COLUMN theirs TEXT DEFAULT 'made'")
+    elif harm == "trigger":
+        database.run("CREATE TABLE notes (n)")
+        database.run("INSERT INTO notes VALUES (1)")
+        database.run(
+            "CREATE TRIGGER theirs AFTER DELETE ON t BEGIN DELETE FROM notes WHERE n = old.id; END"
+        )
     else:
         database.run("CREATE TABLE log (n REFERENCES t (id) ON DELETE CASCADE)")
         database.run("INSERT INTO log VALUES (1)")
@@ -230,6 +236,22 @@ async def test_rows_are_not_written_anew_where_that_would_harm(database, harm):
     with pytest.raises(TargetError, match=r"UNIQUE constraint failed: t\.a"):
         await database.update(program)
     assert database.query("SELECT id, a FROM t ORDER BY id") == [(1, "x"), (2, "y")]
+    if harm == "trigger":
+        assert database.query("SELECT * FROM notes") == [(1,)]
+
+
+async def test_rows_of_a_table_with_full_text_swap_unique_values(database):
+    program = Program(database, [R(1, "x"), R(2, "y")])
+
+    def more(target):
+        target.declare_index(columns=["a"], unique=True)
+        target.declare_fts_index(columns=["a"])
+
+    program.more = more
+    await database.update(program)
+    program.rows = [R(1, "y"), R(2, "x")]
+    await database.update(program)
+    assert database.query("SELECT rowid FROM t__fts WHERE t__fts MATCH 'y'") == [(1,)]
 
 
 async def test_a_column_of_others_has_no_foreign_values_once_it_is_declared(database):

@@ -133,7 +133,8 @@ class Layout:
 
 
 class RowAction(msgspec.Struct, frozen=True, gc=False):
-    """Write or delete one row. Many wait at a time, and none is part of a cycle.
+    """Write or delete one row. Many wait at a time, so the collector does not look into them: what
+    ``run`` leads to must not keep them.
 
     Attributes:
         key: its primary key, as stable key.

@@ -64,25 +64,14 @@ class RowSink:
             run.loose = ()
 
     async def _write(self, client: Any, run: TableRun, actions: list[RowAction]) -> None:
-        dialect = self.dialect
-        size = 0
-
-        def size_of(action: RowAction) -> int:
-            nonlocal size
-            added = dialect.size_of(action.fields)
-            size += added
-            return added
-
-        parts = chunks(
-            sorted(actions, key=_writes),
-            rows=dialect.max_rows,
-            bytes=dialect.max_bytes,
-            size_of=size_of,
-        )
+        dialect, ordered = self.dialect, sorted(actions, key=_writes)
+        sizes = [dialect.size_of(action.fields) for action in ordered]
+        parts = chunks(ordered, rows=dialect.max_rows, bytes=dialect.max_bytes, sizes=sizes)
+        end = 0
         for part in parts:
+            start, end = end, end + len(part)
             try:
-                await self._write_chunk(client, run, part, size)
-                size = 0
+                await self._write_chunk(client, run, part, sum(sizes[start:end]))
             except TargetError as error:
                 if not await self._rewrite(client, run, [part, *parts], error):
                     raise await self._naming_the_row(client, run, part, error) from None

@@ -39,6 +39,10 @@ SELECT c.relkind IN ('r', 'p')
         SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
             AND attgenerated = '' AND attname <> ALL ($2::text[])
     )
+    AND NOT EXISTS (
+        SELECT FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal AND tgtype & 8 <> 0
+    )
+    AND NOT EXISTS (SELECT FROM pg_rewrite WHERE ev_class = c.oid AND ev_type = '4')
 FROM pg_class c WHERE c.oid = to_regclass($1)
 """
 
@@ -96,7 +100,9 @@ def comment_of(existing: Existing | None, marker: str) -> str:
 
 
 async def is_alone(connection: Any, table: Table, names: Sequence[str]) -> bool:
-    """Whether it is a table that no foreign key leads to, with no other columns than these."""
+    """Whether deleting a row and inserting it again does nothing else: no foreign key leads to the
+    table, it has no other columns than these, and no trigger or rule waits for deletions.
+    """
     return bool(await connection.fetchval(_IS_ALONE, qualified(table), list(names)))
 
 

@@ -83,7 +83,25 @@ def is_alone(connection: Any, name: str, columns: Sequence[str]) -> bool:
     known = {column.casefold() for column in columns}
     found = connection.execute(f"PRAGMA table_xinfo({quote(name)})").fetchall()
     others = [row for row in found if not row[6] and row[1].casefold() not in known]
-    return not others and not is_referenced(connection, name)
+    return not others and not is_referenced(connection, name) and not _is_watched(connection, name)
+
+
+def _is_watched(connection: Any, name: str) -> bool:
+    """Whether others have hung a trigger on the table, which deleting a row may set off. Those
+    that keep our full-text indexes in step are none of others.
+    """
+    return bool(connection.execute(_FOREIGN_TRIGGER, (name,)).fetchall())
+
+
+_FOREIGN_TRIGGER: Final = """
+SELECT 1 FROM sqlite_schema AS t
+WHERE t.type = 'trigger' AND t.tbl_name = ? COLLATE NOCASE AND NOT EXISTS (
+    SELECT 1 FROM sqlite_schema AS f
+    WHERE f.type = 'table' AND f.sql LIKE '%USING fts5%'
+        AND t.name IN (f.name || '_insert', f.name || '_delete', f.name || '_update')
+)
+LIMIT 1
+"""
 
 
 def is_referenced(connection: Any, name: str) -> bool:

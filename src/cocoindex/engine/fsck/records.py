@@ -266,7 +266,7 @@ def check_function_memos(survey: Survey) -> Iterator[Finding]:
                     where(),
                     "a function memo covers an item that is not settled",
                     "remove it",
-                    partial(repair.forget_function_memo, row_key, row.fingerprint),
+                    partial(repair.forget_function_memo, row_key[:9], row.fingerprint),
                 )
             if terms.is_identity:
                 yield from _identity_findings(survey, row, component_id)

@@ -44,11 +44,14 @@ def delete_below(prefix: bytes, section: Section) -> Batch:
     return [(key, None) for key in section.scan_keys(prefix)]
 
 
-def forget_function_memo(row_key: bytes, fingerprint: bytes, section: Section) -> Batch:
-    raw = section.get(row_key)
-    memos = None if raw is None else readable(rows.decode_function_memos, raw)
-    left = [memo for memo in memos or () if memo.fingerprint != fingerprint]
-    return [(row_key, None), *([file_page(row_key[:9], left)] if left else [])]
+def forget_function_memo(prefix: bytes, fingerprint: bytes, section: Section) -> Batch:
+    """``prefix``: of the component's pages; an earlier repair may have filed the memo anew."""
+    for key, raw in section.scan(prefix):
+        memos = readable(rows.decode_function_memos, raw) or ()
+        left = [memo for memo in memos if memo.fingerprint != fingerprint]
+        if len(left) < len(memos):
+            return [(key, None), *([file_page(prefix, left)] if left else [])]
+    return []
 
 
 # --- counters ------------------------------------------------------------------------------------
