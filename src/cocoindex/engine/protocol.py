@@ -39,11 +39,7 @@ async def carry_out(
         for actions in submission.sinks():
             run.planned_actions += actions.actions
             run.sinks.plan(actions)
-        if submission.has_actions:  # what is taken over must be gone for its old owner here too
-            run.app.section.write(submission.precommit_rows())
-        commit()
-        return
-    if not submission.has_actions:
+    if run.is_preview or not submission.has_actions:
         commit()
         return
     section = run.app.section

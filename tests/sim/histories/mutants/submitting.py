@@ -114,6 +114,7 @@ def preview_without_takeovers():
         for actions in planned.sinks():
             run.planned_actions += actions.actions
             run.sinks.plan(actions)
+        planned.take_rows()
         commit()
 
     return [patch.object(module, "carry_out", carry_out) for module in (submit, sweep)]
