@@ -77,7 +77,7 @@ class AbsentProviders:
         return provider is None or provider.provider_id == group.provider_id
 
     def judge(self, group: Group) -> Judgement:
-        key = (group.path, group.provider_id)
+        key = group.group_key
         known = self._judged.get(key)
         if known is None:
             known = self._judged[key] = self._judge(group)

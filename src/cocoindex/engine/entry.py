@@ -43,6 +43,11 @@ class Group(msgspec.Struct, eq=False, gc=False):
     others: dict[bytes, Item] = msgspec.field(default_factory=dict)
     _by_segment: dict[bytes, bytes] = msgspec.field(default_factory=dict)
 
+    @property
+    def group_key(self) -> GroupKey:
+        """Under which the entry has it."""
+        return self.path, self.provider_id
+
     def read(self, stored: ItemGroup) -> None:
         self.schema_version = stored.schema_version
         self.settled = stored.settled

@@ -205,7 +205,7 @@ def fingerprint_text(target_path: bytes) -> str:
 def target_states(snapshot: SectionSnapshot) -> Iterator[TargetStateEntry]:
     """Every owner row, with readable keys taken from its owner's tracking entry."""
     owners = _Owners(snapshot)
-    for row_key, value in snapshot.scan(b"O"):
+    for row_key, value in snapshot.scan(rows.OWNER):
         yield owners.entry(row_key[1:], rows.unpack_id(value))
 
 

@@ -86,7 +86,7 @@ class Leaving:
     def _leave(self, group: Group, keys: list[bytes]) -> None:
         verdict, provider, info = self.absent.judge(group)
         if verdict is Verdict.KEEP:
-            self._submission.kept[group.path, group.provider_id] = frozenset(keys)
+            self._submission.kept[group.group_key] = frozenset(keys)
         elif verdict is Verdict.FORGET or info is None:
             self._submission.forget(group, keys)
         else:

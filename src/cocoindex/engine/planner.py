@@ -67,7 +67,7 @@ def plan_leftovers(run: Run, entry: Entry, kept: Kept) -> Submission:
         key: {*group.keys()}.difference(kept.get(key, ())) for key, group in entry.groups.items()
     }
     leaving = Leaving(Reconciling(run, submission), takeovers, "build")
-    leaving.all_but(lambda group: spared.get((group.path, group.provider_id), frozenset()))
+    leaving.all_but(lambda group: spared.get(group.group_key, frozenset()))
     takeovers.apply()
     submission.extra_rows += takeovers.rows()
     return submission

@@ -308,8 +308,12 @@ def tombstone_key(owner_id: int, dead_id: int) -> bytes:
     return b"T" + pack_id(owner_id) + pack_id(dead_id)
 
 
+OWNER: Final = b"O"
+"""What keys of owner rows begin with; here by name for loops over many target paths."""
+
+
 def owner_key(target_path: bytes) -> bytes:
-    return b"O" + target_path
+    return OWNER + target_path
 
 
 def sequence_key(key: bytes) -> bytes:

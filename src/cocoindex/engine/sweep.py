@@ -18,7 +18,7 @@ from cocoindex.engine.planner import plan
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.rows import Node, NodeKind, TombstoneRow
 from cocoindex.engine.stats import Counter, StatsGroup
-from cocoindex.engine.tree import Removed, hollow_rows, removal_rows
+from cocoindex.engine.tree import Removed, hollow_removal, hollow_rows, removal_rows
 
 if TYPE_CHECKING:
     from cocoindex.engine.execution import Execution
@@ -295,10 +295,10 @@ def _remove_empty_directories(run: Run, node_id: int) -> None:
         place = section.get(place_key)
         if place is None or rows.decode_node(place).kind != NodeKind.DEAD_DIRECTORY:
             return
-        below = hollow_rows(section, node_id)
-        if below is None:
+        removal = hollow_removal(section, place_key, node_id)
+        if removal is None:
             return
-        section.write([(place_key, None), (rows.node_key(node_id), None), *below])
+        section.write(removal)
         node_id = parent_id
 
 

@@ -47,7 +47,7 @@ class Takeovers(msgspec.Struct, eq=False):
 
     def look_up(self, target_paths: list[bytes]) -> None:
         """Read who owns these paths, all at once."""
-        section, keys = self._run.app.section, [b"O" + path for path in target_paths]
+        section, keys = self._run.app.section, [rows.OWNER + path for path in target_paths]
         found = section.get_many(keys) if len(keys) > 1 else [section.get(key) for key in keys]
         me = self._entry.component_id
         for path, raw in zip(target_paths, found, strict=True):
@@ -69,11 +69,11 @@ class Takeovers(msgspec.Struct, eq=False):
         kept: Item | None = None
         for group, item in list(self._owner(owner_id).at(target_path)):
             self._check_idle(owner_id, item)
-            key = (group.path, group.provider_id)
+            key = group.group_key
             self._taken.append((owner_id, key, item.key))
             if self._is_declared_by(owner_id, key, item.key):
                 self._warn_contested(owner_id, declaration)
-            if (group.path, group.provider_id) == (current.path, current.provider_id):
+            if key == current.group_key:
                 kept = _renumbered(item)
         self._claims.append(target_path)
         return kept
@@ -89,7 +89,7 @@ class Takeovers(msgspec.Struct, eq=False):
             owner = self._owner(owner_id)
             for group, item in list(owner.at(target_path)):
                 self._check_idle(owner_id, item)
-                key = (group.path, group.provider_id)
+                key = group.group_key
                 self._taken.append((owner_id, key, item.key))
                 self._entry.group(key).put(_renumbered(item))
             self._claims.append(target_path)
@@ -147,9 +147,9 @@ class Takeovers(msgspec.Struct, eq=False):
     def rows(self) -> list[tuple[bytes, bytes | None]]:
         """Owner claims, the previous owners' new entries, and their memos gone."""
         me = rows.pack_id(self._entry.component_id)
-        batch: list[tuple[bytes, bytes | None]] = [(b"O" + path, me) for path in self._claims]
+        batch: list[tuple[bytes, bytes | None]] = [(rows.OWNER + path, me) for path in self._claims]
         for group in self._entry.groups.values():
-            prefix = b"O" + group.target_path
+            prefix = rows.owner_key(group.target_path)
             batch += [(prefix + key_segment(key), me) for key in group.coming]
         if not self._taken:
             return batch

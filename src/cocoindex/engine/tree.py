@@ -277,15 +277,10 @@ class MountTree:
         """Whether a node is a directory without any component below it, which can go at once."""
         if node.is_component:
             return False
-        below = hollow_rows(self._app.section, node.id)
-        if below is None:
-            return False
-        found.hollow += [
-            (rows.existence_key(level.node_id, key), None),
-            (rows.node_key(node.id), None),
-            *below,
-        ]
-        return True
+        place_key = rows.existence_key(level.node_id, key)
+        removal = hollow_removal(self._app.section, place_key, node.id)
+        found.hollow += removal or ()
+        return removal is not None
 
     def _kept_by_call(
         self,
@@ -323,6 +318,12 @@ def hollow_rows(section: Section, node_id: int) -> Batch | None:
             batch += [(row_key, None), (rows.node_key(node.id), None)]
             pending.append(node.id)
     return batch
+
+
+def hollow_removal(section: Section, place_key: bytes, node_id: int) -> Batch | None:
+    """The deletion of a directory, if it is hollow (see :func:`hollow_rows`)."""
+    below = hollow_rows(section, node_id)
+    return None if below is None else [(place_key, None), (rows.node_key(node_id), None), *below]
 
 
 def removal_rows(owner_id: int, removed: Removed) -> Batch:

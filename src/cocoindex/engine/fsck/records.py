@@ -170,7 +170,7 @@ def check_owners(survey: Survey, owned: Owned) -> Iterator[Finding]:
     are accounted for by items, which were looked up one by one, there is nothing to search.
     """
     count = 0
-    for row_key, value in survey.scan(b"O"):
+    for row_key, value in survey.scan(rows.OWNER):
         if len(row_key) % 16 != 1 or len(row_key) == 1 or len(value) != 8:
             yield violation(
                 "rows",
@@ -198,7 +198,7 @@ def _dangling(survey: Survey, part: int, parts: int) -> Iterator[Finding]:
                 path = target_path + key_segment(item.key)
                 if _part_of(path, parts) == part:
                     tracked.add(path + row_key[1:])
-    for row_key, value in survey.scan(b"O"):
+    for row_key, value in survey.scan(rows.OWNER):
         path = row_key[1:]
         if not path or len(path) % 16 or _part_of(path, parts) != part:
             continue
