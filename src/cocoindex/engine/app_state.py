@@ -14,7 +14,7 @@ from cocoindex.engine.limiter import Limiter
 from cocoindex.errors import StoreFormatError, UsageError
 
 if TYPE_CHECKING:
-    from cocoindex.engine.submission import InFlight
+    from cocoindex.engine.protocol import Applying
     from cocoindex.state.base import Batch, Section, SectionSnapshot
 
 NODE_BLOCK = 4096
@@ -82,7 +82,7 @@ class AppState:
         self.name = name
         self.section = section
         self.limiter = limiter
-        self.in_flight: dict[int, InFlight] = {}
+        self.in_flight: dict[int, Applying] = {}
         """Components between pre-commit and commit, by id."""
         self.takeovers = 0
         """How often a component has changed another one's tracking entry."""

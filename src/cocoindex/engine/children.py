@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from contextvars import Context, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
@@ -15,6 +18,7 @@ from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
     from cocoindex.engine.execution import Execution
+    from cocoindex.engine.run import Run
 
 
 class ComponentMountHandle:
@@ -103,7 +107,10 @@ async def start_background(child: Execution, handle: ComponentMountHandle) -> No
     """Start a component in the background."""
     await _begin(child)
     handle.started()
-    child.task = child.run.start_task(_run_background(child, handle))
+    lanes = child.run.lanes
+    lanes.put(partial(_run_background, child, handle))
+    if lanes.have_enough:
+        await asyncio.sleep(0)
 
 
 def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
@@ -131,45 +138,83 @@ def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
 
 
 async def _run_background(child: Execution, handle: ComponentMountHandle) -> None:
-    run, task = child.run, child.task
-    assert task is not None
-    ready: Ready | None = None
-    unhandled: BaseException | None = None
+    then = partial(_sinks_have_answered, child, handle, copy_context())
     try:
-        run.begin_task(task)
+        child.run.check_not_cancelled()
         if has_deadline():
             with without_deadline():
-                ready = await build(child)
+                ready = await build(child, then)
         else:
-            ready = await build(child)
-    except asyncio.CancelledError as error:
-        # Never delivered to handlers, unless nobody has cancelled anything.
-        if run.cancelled_by is None and not task.cancelling():
-            unhandled = await _report_stray_cancellation(child, error)
-    except (KeyboardInterrupt, SystemExit) as error:
-        run.cancel(error)
-    except Exception as error:  # noqa: BLE001 - the component's failure, for its handlers
-        child.release_permit()
+            ready = await build(child, then)
+    except BaseException as error:  # noqa: BLE001 - told to whom it concerns
+        await _fail(child, handle, error)
+        return
+    if ready is not None:  # else it waits for its sinks, but not here
+        _succeed(child, handle, ready)
+
+
+def _sinks_have_answered(
+    child: Execution,
+    handle: ComponentMountHandle,
+    context: Context,
+    ready: Ready | None,
+    error: BaseException | None,
+) -> None:
+    if ready is not None:
+        _succeed(child, handle, ready)
+    elif error is not None:
+        # As a task, since exception handlers may wait. Who is cancelled can't start any.
+        failing = _fail(child, handle, error)
+        if _is_being_cancelled(child.run):
+            with contextlib.suppress(StopIteration):
+                failing.send(None)
+        else:
+            child.run.lanes.put(lambda: failing, context)
+
+
+def _succeed(child: Execution, handle: ComponentMountHandle, ready: Ready) -> None:
+    handle.finished()
+    _end(child, ready)
+
+
+async def _fail(child: Execution, handle: ComponentMountHandle, error: BaseException) -> None:
+    unhandled: BaseException | None = None
+    try:
         unhandled = await _report(child, error)
     finally:
-        run.end_task(task)
         handle.finished(unhandled)
-        _end(child, ready)
+        _end(child, None)
 
 
-async def _report_stray_cancellation(
-    child: Execution, cause: BaseException
-) -> BaseException | None:
+async def _report(child: Execution, error: BaseException) -> BaseException | None:
+    """Hand a failure to the exception handlers; what none of them has swallowed."""
+    run = child.run
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        run.cancel(error)
+        return None
+    if isinstance(error, asyncio.CancelledError):
+        # Never delivered to handlers, unless nobody has cancelled anything.
+        if _is_being_cancelled(run):
+            return None
+        error = _stray_cancellation(child, error)
+    elif not isinstance(error, Exception):
+        raise error
+    child.release_permit()
+    return await route_in_run(run, child.handlers, error, child.exception_context())
+
+
+def _is_being_cancelled(run: Run) -> bool:
+    task = asyncio.current_task()
+    return run.cancelled_by is not None or (task is not None and task.cancelling() > 0)
+
+
+def _stray_cancellation(child: Execution, cause: BaseException) -> UsageError:
     error = UsageError(f"{child.name} at {child} raised CancelledError, but nothing was cancelled")
     error.__cause__ = cause
     child.stats.count(child.name, Counter.STARTS)
     child.stats.count(child.name, Counter.ERRORS)
     child.run.note_failure(str(child), child.name, error)
-    return await _report(child, error)
-
-
-async def _report(child: Execution, error: BaseException) -> BaseException | None:
-    return await route_in_run(child.run, child.handlers, error, child.exception_context())
+    return error
 
 
 # --- in the foreground ---------------------------------------------------------------------------
@@ -181,6 +226,7 @@ async def run_foreground(child: Execution) -> Any:
     ready: Ready | None = None
     try:
         ready = await build(child)
+        assert ready is not None
     except (KeyboardInterrupt, SystemExit) as error:  # must not reach the event loop
         child.run.cancel(error)
         raise asyncio.CancelledError from error

@@ -69,7 +69,6 @@ class Execution:
         "scope",
         "stats",
         "subtree_failed",
-        "task",
         "unawaited_mounts",
         "user_state",
         "waits",
@@ -113,7 +112,6 @@ class Execution:
         """The component memo, if it was probed before the execution started."""
         self.memos: FunctionMemos | None = None
         self.user_state: UserState | None = None
-        self.task: asyncio.Task[Any] | None = None
         self.has_permit = False
         self.is_sealed = False
         self.subtree_failed = False
@@ -276,7 +274,7 @@ class Execution:
         self.release_memo()
         self.args, self.kwargs = (), {}
         self.declarations = NO_DECLARATIONS
-        self.memos = self.user_state = self.task = None
+        self.memos = self.user_state = None
         del self.scope
 
     def release_memo(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.run import Decided
 from cocoindex.engine.scope import enter, leave
 from cocoindex.engine.stats import Counter
-from cocoindex.engine.submit import submit
+from cocoindex.engine.submit import Submit
 from cocoindex.engine.workers import on_worker
 
 if TYPE_CHECKING:
@@ -30,8 +31,16 @@ class Ready(NamedTuple):
     deps: rows.Dependencies | None
 
 
-async def build(execution: Execution) -> Ready:
-    """Run one build execution, or reuse its memo; raises what the component failed with."""
+Then = Callable[[Ready | None, BaseException | None], None]
+"""Hears how a component ended: ready, or what it failed with."""
+
+
+async def build(execution: Execution, then: Then | None = None) -> Ready | None:
+    """Run one build execution, or reuse its memo; raises what the component failed with.
+
+    With ``then``, nobody has to wait while sinks are at work: None is returned, and ``then``
+    called in the end.
+    """
     stats, counted = execution.stats, False
     try:
         check_cancellation()
@@ -55,20 +64,52 @@ async def build(execution: Execution) -> Ready:
         row = None if memo is None else await memo.encode(execution, value)
         memo = None
         execution.release_memo()
-        await submit(execution, row)
-        deps = execution.dependencies() if execution.collects_deps else None
-        return Ready(value, deps)
-    except asyncio.CancelledError:
+        submit = Submit(execution, row)
+        applying = await submit.begin()
+        if applying is not None:
+            if then is not None and submit.ends_with_sinks:
+                execution.run.check_not_cancelled()
+                applying.start(partial(_sinks_have_answered, execution, submit, then))
+                return None
+            await applying.applied()
+        await submit.finish()
+        return _ready(execution, value)
+    except BaseException as error:  # raised again: an interrupt ends an execution like an error
+        _note_failure(execution, error, counted=counted)
+        raise
+
+
+def _sinks_have_answered(
+    execution: Execution, submit: Submit, then: Then, error: BaseException | None
+) -> None:
+    """What :func:`build` does after the sinks, for a component that nobody waits for."""
+    try:
+        if error is not None:
+            raise error
+        submit.conclude()
+        ready = _ready(execution, None)
+    except BaseException as failure:  # noqa: BLE001 - handed on
+        _note_failure(execution, failure, counted=True)
+        then(None, failure)
+        return
+    then(ready, None)
+
+
+def _ready(execution: Execution, value: Any) -> Ready:
+    return Ready(value, execution.dependencies() if execution.collects_deps else None)
+
+
+def _note_failure(execution: Execution, error: BaseException, *, counted: bool) -> None:
+    stats = execution.stats
+    if isinstance(error, asyncio.CancelledError):
         if counted:
             stats.finish_cancelled(execution.name)
-        raise
-    except BaseException as error:  # raised again: an interrupt ends an execution like an error
-        if not counted:
-            stats.count(execution.name, Counter.STARTS)
-        stats.count(execution.name, Counter.ERRORS)
-        if isinstance(error, Exception):
-            execution.run.note_failure(str(execution), execution.name, error)
-        raise
+        return
+    if not counted:
+        stats.count(execution.name, Counter.STARTS)
+    stats.count(execution.name, Counter.ERRORS)
+    if isinstance(error, Exception):
+        execution.run.note_failure(str(execution), execution.name, error)
 
 
 async def _is_hit(execution: Execution, memo: ComponentMemo) -> bool:

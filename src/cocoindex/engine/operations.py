@@ -95,7 +95,9 @@ async def _build_root(app: App[Any, Any], run: Run) -> Any:
     await run.app.limiter.acquire()
     root.has_permit = True
     try:
-        return (await build(root)).value
+        ready = await build(root)
+        assert ready is not None
+        return ready.value
     finally:
         root.release_permit()
         root.dispose()

@@ -1,23 +1,33 @@
 """The submit protocol that builds and deletions share.
 
 plan -> possible states on disk -> sinks -> settled states. Each boundary is a fault point.
+
+Thousands of components wait for their sinks at a time. So what waits is no coroutine, but an
+:class:`Applying`, which a sink calls back; whoever has nothing else to do may await it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from cocoindex.engine import rows
 from cocoindex.engine.faults import FaultPoint, reach
-from cocoindex.engine.sinks import resolve_children
-from cocoindex.engine.submission import InFlight, Submission
+from cocoindex.engine.sinks import Children, resolve_children
+from cocoindex.engine.submission import SinkActions, Submission
 from cocoindex.engine.takeover import MustWait
 
 if TYPE_CHECKING:
     from cocoindex.engine.entry import Entry, Group
     from cocoindex.engine.run import Run
     from cocoindex.state.base import Batch
+
+Then = Callable[[BaseException | None], None]
+"""Told once how it ended: ``None``, the failure, or ``CancelledError``."""
 
 
 async def prepare(attempt: Callable[[], Submission], *, where: object) -> Submission:
@@ -35,29 +45,35 @@ async def carry_out(
     run: Run, submission: Submission, commit: Callable[[], None], *, where: object
 ) -> None:
     """Write down the possible states, call the sinks, then commit what became true."""
+    applying = await begin(run, submission, commit, where=where)
+    if applying is not None:
+        await applying.applied()
+
+
+async def begin(
+    run: Run, submission: Submission, commit: Callable[[], None], *, where: object
+) -> Applying | None:
+    """Write down the possible states; what is to be applied now.
+
+    Without actions, and in a preview, there is nothing to wait for, and all is committed.
+    """
     if run.is_preview:
         for actions in submission.sinks():
             run.planned_actions += actions.actions
             run.sinks.plan(actions)
     if run.is_preview or not submission.has_actions:
         commit()
-        return
-    section = run.app.section
-    in_flight = run.app.in_flight[submission.component_id] = InFlight(submission.entry)
+        return None
+    applying = Applying(run, submission, commit, where)
+    run.app.in_flight[submission.component_id] = applying
     try:
         _precommit(run, submission, where)
         if run.has_much_pending():
-            await section.flushed()
-        for actions in submission.sinks():
-            children = await run.sinks.apply(actions, section, run.stats, where)
-            resolve_children(actions, children)
-            reach(FaultPoint.AFTER_SINK, where)
-        reach(FaultPoint.BEFORE_COMMIT, where)
-        commit()
-        reach(FaultPoint.AFTER_COMMIT, where)
-    finally:
-        del run.app.in_flight[submission.component_id]
-        in_flight.end()
+            await run.app.section.flushed()
+    except BaseException:
+        applying.end()
+        raise
+    return applying
 
 
 def _precommit(run: Run, submission: Submission, where: object) -> None:
@@ -65,6 +81,98 @@ def _precommit(run: Run, submission: Submission, where: object) -> None:
     if batch:
         run.app.section.write(batch)
         reach(FaultPoint.AFTER_PRECOMMIT, where)
+
+
+class Applying(msgspec.Struct, eq=False):
+    """A submission between pre-commit and commit; claimants of its unsettled items wait."""
+
+    _run: Run
+    _submission: Submission
+    _commit: Callable[[], None]
+    _where: object
+    _left: list[SinkActions] = []
+    """For the sinks that have not answered yet, in reverse order."""
+    _then: Then | None = None
+    _ended: asyncio.Event | None = None
+    """Made by the first who waits: hardly anybody does."""
+
+    @property
+    def entry(self) -> Entry:
+        return self._submission.entry
+
+    async def applied(self) -> None:
+        """Call the sinks and commit; raises what failed."""
+        future = asyncio.get_running_loop().create_future()
+        self.start(partial(_tell, future))
+        try:
+            await future
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    def start(self, then: Then) -> None:
+        """Call the sinks, one after the other, and commit; ``then`` hears of the end."""
+        self._then = then
+        self._left = self._submission.sinks()[::-1]
+        self._call_next()
+
+    def cancel(self) -> None:
+        """Don't wait for the sinks any more. What they do may still happen."""
+        if self.is_waiting:
+            self._finish(asyncio.CancelledError())
+
+    def _call_next(self) -> None:
+        run = self._run
+        run.sinks.apply(self._left[-1], run.app.section, run.stats, self._where, self)
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._then is not None
+
+    def answered(self, children: Children | None, error: BaseException | None) -> None:
+        """A sink has succeeded or failed."""
+        if error is None:
+            try:
+                resolve_children(self._left.pop(), children)
+                reach(FaultPoint.AFTER_SINK, self._where)
+                if self._left:
+                    self._call_next()
+                    return
+                reach(FaultPoint.BEFORE_COMMIT, self._where)
+                self._commit()
+                reach(FaultPoint.AFTER_COMMIT, self._where)
+            except BaseException as raised:  # noqa: BLE001 - told to whom it concerns
+                error = raised
+        self._finish(error)
+
+    def _finish(self, error: BaseException | None) -> None:
+        self.end()
+        then, self._then = self._then, None
+        if then is not None:
+            then(error)
+
+    def end(self) -> None:
+        """Let claimants go on."""
+        self._run.app.in_flight.pop(self._submission.component_id, None)
+        if self._ended is not None:
+            self._ended.set()
+
+    async def ended(self) -> None:
+        """Wait until the component has committed, or failed."""
+        if self._ended is None:
+            self._ended = asyncio.Event()
+        await self._ended.wait()
+
+
+def _tell(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    elif isinstance(error, asyncio.CancelledError):
+        future.cancel()
+    else:
+        future.set_exception(error)
 
 
 def settle(submission: Submission) -> Batch:

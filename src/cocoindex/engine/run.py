@@ -16,6 +16,7 @@ from cocoindex.engine.app_state import AppState
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import HandlerChain
 from cocoindex.engine.execution import Provider
+from cocoindex.engine.lanes import Lanes
 from cocoindex.engine.limits import DEFAULT_LIMITS, Limits
 from cocoindex.engine.providers import root_provider
 from cocoindex.engine.stats import StatsGroup
@@ -105,6 +106,7 @@ class Run:
         self._most_pending = options.limits.bytes_in_flight or MAX_PENDING_BYTES
         self._decided = bytearray()
         self._warned: set[Any] = set()
+        self.lanes = Lanes(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting: set[asyncio.Task[Any]] = set()
         self.cancelled_by: BaseException | None = None
@@ -253,14 +255,12 @@ class Run:
     async def _registered(self, coro: Coroutine[Any, Any, Any]) -> Any:
         task = asyncio.current_task()
         assert task is not None
+        self.begin_task(task)
         try:
-            self.begin_task(task)
-        except asyncio.CancelledError:
-            coro.close()
-            raise
-        try:
+            self.check_not_cancelled()
             return await coro
         finally:
+            coro.close()
             self.end_task(task)
 
     def start_task(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -276,7 +276,6 @@ class Run:
     def begin_task(self, task: asyncio.Task[Any]) -> None:
         self._starting.discard(task)
         self._tasks.add(task)
-        self.check_not_cancelled()
 
     def end_task(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -298,6 +297,8 @@ class Run:
             self.cancelled_by = cause
         for task in list(self._tasks):
             _cancel(task)
+        for applying in list(self.app.in_flight.values()):
+            applying.cancel()
 
 
 def _cancel(task: asyncio.Task[Any]) -> None:

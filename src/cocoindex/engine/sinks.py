@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -38,7 +38,20 @@ SHORT_CALL, LONG_CALL = 0.1, 0.5
 to be efficient, small enough that an interrupted run has committed what it did before."""
 
 
-class _Request(msgspec.Struct, eq=False):
+class Waiter(Protocol):
+    """Whoever has actions applied by a sink."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the sink's answer still matters."""
+        ...
+
+    def answered(self, children: Children | None, error: BaseException | None) -> None:
+        """The sink has succeeded, and maybe returned handlers for children; or it has failed."""
+        ...
+
+
+class _Request(msgspec.Struct, eq=False, gc=False):
     """The actions of one component, waiting for the next call of their sink."""
 
     actions: list[Any]
@@ -46,11 +59,11 @@ class _Request(msgspec.Struct, eq=False):
     section: Section
     stats: StatsGroup
     where: object
-    done: asyncio.Future[Children | None]
+    waiter: Waiter
 
     def may_go(self) -> bool:
         """Whether somebody waits for it and may still act; else it has failed."""
-        if self.done.done():
+        if not self.waiter.is_waiting:
             return False
         try:
             self.section.check_lease()
@@ -61,12 +74,12 @@ class _Request(msgspec.Struct, eq=False):
         return True
 
     def succeed(self, children: Children | None) -> None:
-        if not self.done.done():
-            self.done.set_result(children)
+        if self.waiter.is_waiting:
+            self.waiter.answered(children, None)
 
     def fail(self, error: BaseException) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
+        if self.waiter.is_waiting:
+            self.waiter.answered(None, error)
 
 
 class SinkQueue:
@@ -83,17 +96,21 @@ class SinkQueue:
         self._call_actions = FIRST_CALL_ACTIONS
 
     def apply(
-        self, actions: SinkActions, section: Section, stats: StatsGroup, where: object
-    ) -> asyncio.Future[Children | None]:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Children | None] = loop.create_future()
+        self,
+        actions: SinkActions,
+        section: Section,
+        stats: StatsGroup,
+        where: object,
+        waiter: Waiter,
+    ) -> None:
         self._waiting.append(
-            _Request(actions.actions, tuple(actions.children), section, stats, where, done)
+            _Request(actions.actions, tuple(actions.children), section, stats, where, waiter)
         )
         if self._task is None:
             # A fresh context: neither a component's scope nor its deadline applies inside.
-            self._task = loop.create_task(self._drain(), context=contextvars.Context())
-        return done
+            self._task = asyncio.get_running_loop().create_task(
+                self._drain(), context=contextvars.Context()
+            )
 
     async def _drain(self) -> None:
         try:
@@ -223,9 +240,14 @@ class Sinks:
         self._queues: dict[object, SinkQueue] = {}
 
     def apply(
-        self, actions: SinkActions, section: Section, stats: StatsGroup, where: object
-    ) -> asyncio.Future[Children | None]:
-        """Apply one component's actions for one sink, for :func:`resolve_children` to see.
+        self,
+        actions: SinkActions,
+        section: Section,
+        stats: StatsGroup,
+        where: object,
+        waiter: Waiter,
+    ) -> None:
+        """Apply one component's actions for one sink; ``waiter`` gets the answer.
 
         First, what ``section`` has been given so far is made durable, once for all who wait.
         ``stats`` gets what the sink reports.
@@ -235,7 +257,7 @@ class Sinks:
         if queue is None:
             idle = functools.partial(self._queues.pop, key, None)
             queue = self._queues[key] = SinkQueue(actions.sink, self._context_provider, idle)
-        return queue.apply(actions, section, stats, where)
+        queue.apply(actions, section, stats, where, waiter)
 
     def plan(self, actions: SinkActions) -> None:
         """Resolve child providers from the actions alone, for a preview.

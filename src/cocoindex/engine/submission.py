@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -14,7 +13,7 @@ from cocoindex.engine.execution import Provider
 from cocoindex.engine.rows import Item, State
 from cocoindex.engine.targets import TargetActionSink
 
-__all__ = ["InFlight", "Kept", "SinkActions", "Submission"]
+__all__ = ["Kept", "SinkActions", "Submission"]
 
 Sink = TargetActionSink[Any, Any]
 
@@ -29,24 +28,6 @@ class SinkActions(msgspec.Struct, eq=False, gc=False):
     actions: list[Any] = msgspec.field(default_factory=list)
     children: dict[int, Provider] = msgspec.field(default_factory=dict)
     """Pending child providers by the position of their container's action."""
-
-
-class InFlight(msgspec.Struct, eq=False):
-    """A component between pre-commit and commit; claimants of its unsettled items wait."""
-
-    entry: Entry
-    _done: asyncio.Event | None = None
-    """Made by the first who waits: hardly anybody does."""
-
-    async def ended(self) -> None:
-        """Wait until the component has committed, or failed."""
-        if self._done is None:
-            self._done = asyncio.Event()
-        await self._done.wait()
-
-    def end(self) -> None:
-        if self._done is not None:
-            self._done.set()
 
 
 class Submission(msgspec.Struct, eq=False, gc=False):

@@ -10,7 +10,7 @@ from cocoindex.engine.declarations import NO_DECLARATIONS
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.leftovers import Undecided, delete_kept
 from cocoindex.engine.planner import plan
-from cocoindex.engine.protocol import carry_out, prepare, settle
+from cocoindex.engine.protocol import Applying, begin, prepare, settle
 from cocoindex.engine.run import Decided
 from cocoindex.engine.stats import Counter
 from cocoindex.engine.sweep import sweep
@@ -25,56 +25,114 @@ if TYPE_CHECKING:
 WritableBatch = list[tuple[bytes, bytes | None]]
 
 
-async def submit(execution: Execution, with_memo: bytes | None) -> None:
-    """Bring the target states of a component that has run in step with what it declared.
+class Submit:
+    """One component that has run, on its way to targets in step with what it declared.
 
-    ``with_memo``: the row of its memo, written once everything else has succeeded.
+    :meth:`begin` is followed by :meth:`finish`; or, by whoever won't wait for the sinks, by
+    :meth:`conclude` once they have answered, if :attr:`ends_with_sinks` allows it.
     """
-    run = execution.run
-    state_rows = () if execution.user_state is None else execution.user_state.commit_rows()
-    # What a component holds while it waits for disk and sinks counts a thousandfold: no closures.
-    submission = await prepare(partial(_plan, execution), where=execution)
-    has_containers = execution.declarations.has_containers
-    execution.declarations = NO_DECLARATIONS  # while others wait, what actions need is enough
-    run.mark_decided(execution.id, Decided.EXECUTED)
-    has_below = execution.has_below
-    # Nothing comes between the commit and the memo of a leaf: one batch for both.
-    at_once = with_memo if not has_below and not submission.kept else None
-    commit = partial(_commit, execution, submission, state_rows, at_once)
-    await carry_out(run, submission, commit, where=execution)
-    kept = submission.kept
-    if kept and has_containers:
-        # The component's own containers were pending in the first plan; they are resolved now.
-        kept = (
-            await delete_kept(run, partial(run.entry_of, execution.id), kept, where=execution)
-        ).kept
-    if kept:
-        run.undecided[execution.id] = Undecided.of(execution, kept)
-    execution.waits |= bool(kept)
-    execution.kept_any |= bool(submission.robbed_memos)
-    if has_below:
-        reach(FaultPoint.BEFORE_SWEEP, execution)
-        await sweep(run, execution.id, execution.path, execution)
-        reach(FaultPoint.AFTER_SWEEP, execution)
-    if with_memo is not None and at_once is None and _may_memoize(execution):
+
+    __slots__ = ("_at_once", "_execution", "_has_containers", "_memo", "_state_rows", "_submission")
+
+    def __init__(self, execution: Execution, memo: bytes | None) -> None:
+        self._execution = execution
+        self._memo = memo
+        """The row of its memo, written once everything else has succeeded."""
+        state = execution.user_state
+        self._state_rows: Batch = () if state is None else state.commit_rows()
+        self._has_containers = False
+
+    async def begin(self) -> Applying | None:
+        """Write down what may become true; what is to be applied now, if anything is."""
+        execution, run = self._execution, self._execution.run
+        self._submission = await prepare(self._plan, where=execution)
+        self._has_containers = execution.declarations.has_containers
+        execution.declarations = NO_DECLARATIONS  # while others wait, what actions need is enough
+        run.mark_decided(execution.id, Decided.EXECUTED)
+        # Nothing comes between the commit and the memo of a leaf: one batch for both.
+        self._at_once = not execution.has_below and not self._submission.kept
+        return await begin(run, self._submission, self._commit, where=execution)
+
+    def _plan(self) -> Submission:
+        execution = self._execution
+        contained = set() if execution.memos is None else execution.memos.contained()
+        declared = execution.declarations
+        submission = plan(execution.run, execution.take_entry(), declared, contained, mode="build")
+        submission.extra_rows += execution.birth_rows()
+        return submission
+
+    @property
+    def ends_with_sinks(self) -> bool:
+        """Whether nothing has to be awaited any more once the sinks have answered."""
+        waits_for_itself = self._has_containers and self._submission.kept
+        return not (self._execution.has_below or waits_for_itself)
+
+    async def finish(self) -> None:
+        """Do what comes after the sinks."""
+        execution, run = self._execution, self._execution.run
+        kept = self._submission.kept
+        if kept and self._has_containers:
+            # The component's own containers were pending in the first plan; they are resolved now.
+            load = partial(run.entry_of, execution.id)
+            self._submission.kept = (await delete_kept(run, load, kept, where=execution)).kept
+        self._note_kept()
+        if execution.has_below:
+            reach(FaultPoint.BEFORE_SWEEP, execution)
+            await sweep(run, execution.id, execution.path, execution)
+            reach(FaultPoint.AFTER_SWEEP, execution)
+        self._note_end()
+        if run.has_much_pending():
+            await run.app.section.flushed()
+
+    def conclude(self) -> None:
+        """:meth:`finish`, where it has nothing to wait for."""
+        self._note_kept()
+        self._note_end()
+
+    def _note_kept(self) -> None:
+        execution, kept = self._execution, self._submission.kept
+        if kept:
+            execution.run.undecided[execution.id] = Undecided.of(execution, kept)
+            execution.waits = True
+        if self._submission.robbed_memos:
+            execution.kept_any = True
+
+    def _note_end(self) -> None:
+        execution, memo = self._execution, self._memo
+        if memo is not None and not self._at_once and _may_memoize(execution):
+            self._store_memo(memo)
+        existed = self._submission.entry.existed
+        execution.stats.count(execution.name, Counter.REPROCESSES if existed else Counter.ADDS)
+
+    def _store_memo(self, memo: bytes) -> None:
+        execution, run = self._execution, self._execution.run
         if execution.waits:
-            run.held_memos[execution.id] = with_memo
-        else:
-            reach(FaultPoint.BEFORE_MEMO, execution)
-            run.app.section.write([(rows.component_memo_key(execution.id), with_memo)])
-            reach(FaultPoint.AFTER_MEMO, execution)
-    existed = submission.entry.existed
-    execution.stats.count(execution.name, Counter.REPROCESSES if existed else Counter.ADDS)
-    if run.has_much_pending():
-        await run.app.section.flushed()
+            run.held_memos[execution.id] = memo
+            return
+        reach(FaultPoint.BEFORE_MEMO, execution)
+        run.app.section.write([(rows.component_memo_key(execution.id), memo)])
+        reach(FaultPoint.AFTER_MEMO, execution)
 
-
-def _plan(execution: Execution) -> Submission:
-    contained = set() if execution.memos is None else execution.memos.contained()
-    declared = execution.declarations
-    submission = plan(execution.run, execution.take_entry(), declared, contained, mode="build")
-    submission.extra_rows += execution.birth_rows()
-    return submission
+    def _commit(self) -> None:
+        execution, submission = self._execution, self._submission
+        run, entry = execution.run, submission.entry
+        batch: WritableBatch = submission.take_rows()
+        is_changed = submission.is_changed or not entry.existed or bool(batch)
+        batch += settle(submission)
+        is_changed |= _commit_memos(execution, submission, batch)
+        is_changed |= _commit_user_state(execution, entry, self._state_rows, batch)
+        _commit_existence(execution, batch)
+        if (entry.processor, entry.is_memoized) != (execution.name, execution.function.memo):
+            entry.processor, entry.is_memoized = execution.name, execution.function.memo
+            is_changed = True
+        if is_changed:
+            entry.version = submission.version
+            batch.append((rows.tracking_key(entry.component_id), entry.encode()))
+        memo = self._memo if self._at_once else None
+        if memo is not None and not submission.robbed_memos and _may_memoize(execution):
+            batch.append((rows.component_memo_key(execution.id), memo))
+        if batch:
+            run.app.section.write(batch)
 
 
 def _may_memoize(execution: Execution) -> bool:
@@ -87,28 +145,6 @@ def _may_memoize(execution: Execution) -> bool:
 
 
 # --- commit --------------------------------------------------------------------------------------
-
-
-def _commit(
-    execution: Execution, submission: Submission, state_rows: Batch, memo: bytes | None
-) -> None:
-    run, entry = execution.run, submission.entry
-    batch: WritableBatch = submission.take_rows()
-    is_changed = submission.is_changed or not entry.existed or bool(batch)
-    batch += settle(submission)
-    is_changed |= _commit_memos(execution, submission, batch)
-    is_changed |= _commit_user_state(execution, entry, state_rows, batch)
-    _commit_existence(execution, batch)
-    if (entry.processor, entry.is_memoized) != (execution.name, execution.function.memo):
-        entry.processor, entry.is_memoized = execution.name, execution.function.memo
-        is_changed = True
-    if is_changed:
-        entry.version = submission.version
-        batch.append((rows.tracking_key(entry.component_id), entry.encode()))
-    if memo is not None and not submission.robbed_memos and _may_memoize(execution):
-        batch.append((rows.component_memo_key(execution.id), memo))
-    if batch:
-        run.app.section.write(batch)
 
 
 def _commit_memos(execution: Execution, submission: Submission, batch: WritableBatch) -> bool:

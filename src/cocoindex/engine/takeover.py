@@ -19,14 +19,14 @@ from cocoindex.engine.rows import Item
 
 if TYPE_CHECKING:
     from cocoindex.engine.run import Run
-    from cocoindex.engine.submission import InFlight
+    from cocoindex.engine.protocol import Applying
     from cocoindex.engine.targets import TargetState
 
 
 class MustWait(Exception):
     """A claimed item is being applied by its owner right now; plan again when it is done."""
 
-    def __init__(self, owner: InFlight) -> None:
+    def __init__(self, owner: Applying) -> None:
         super().__init__()
         self.owner = owner
 
