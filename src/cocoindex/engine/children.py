@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from contextvars import Context, copy_context
+from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
 from cocoindex.engine.component_memo import ComponentMemo, Probe
 from cocoindex.engine.exception_handlers import route_in_run
+from cocoindex.engine.lanes import ENOUGH
 from cocoindex.engine.lifecycle import Ready, build, note_hit
 from cocoindex.engine.scope import ComponentContext, enter, leave
 from cocoindex.engine.stats import Counter
@@ -63,17 +64,18 @@ class ComponentMountHandle:
 # --- what the parent keeps of a child, from its mount to its end ------------------------------
 
 
-async def _begin(child: Execution) -> None:
+async def _begin(child: Execution, parent: Execution) -> None:
     """Count the child in at its parent, and take a permit for it.
 
     The parent gives its own permit back first, so that nested mounts always progress.
     """
-    parent = _parent(child)
-    child.run.check_not_cancelled()
+    run = child.run
+    run.check_not_cancelled()
     parent.child_started()
     child.stats.member_started()
-    parent.release_permit()
-    limiter = child.run.app.limiter
+    if parent.has_permit:
+        parent.release_permit()
+    limiter = run.app.limiter
     if not limiter.try_acquire():
         try:
             await limiter.acquire()
@@ -105,11 +107,12 @@ def _parent(child: Execution) -> Execution:
 
 async def start_background(child: Execution, handle: ComponentMountHandle) -> None:
     """Start a component in the background."""
-    await _begin(child)
+    parent = _parent(child)
+    await _begin(child, parent)
     handle.started()
-    lanes = child.run.lanes
-    lanes.put(partial(_run_background, child, handle))
-    if lanes.have_enough:
+    child.run.lanes.put(partial(_run_background, child, handle))
+    parent.started_children += 1
+    if parent.started_children % ENOUGH == 0:  # let them begin, before there are many more
         await asyncio.sleep(0)
 
 
@@ -137,8 +140,10 @@ def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
     return True
 
 
-async def _run_background(child: Execution, handle: ComponentMountHandle) -> None:
-    then = partial(_sinks_have_answered, child, handle, copy_context())
+async def _run_background(
+    child: Execution, handle: ComponentMountHandle, context: Context
+) -> None:
+    then = partial(_sinks_have_answered, child, handle, context)
     try:
         child.run.check_not_cancelled()
         if has_deadline():
@@ -169,7 +174,7 @@ def _sinks_have_answered(
             with contextlib.suppress(StopIteration):
                 failing.send(None)
         else:
-            child.run.lanes.put(lambda: failing, context)
+            child.run.lanes.put(lambda _: failing, context)
 
 
 def _succeed(child: Execution, handle: ComponentMountHandle, ready: Ready) -> None:
@@ -222,7 +227,7 @@ def _stray_cancellation(child: Execution, cause: BaseException) -> UsageError:
 
 async def run_foreground(child: Execution) -> Any:
     """Run a component within the caller's task and return its value."""
-    await _begin(child)
+    await _begin(child, _parent(child))
     ready: Ready | None = None
     try:
         ready = await build(child)

@@ -53,6 +53,7 @@ class Execution:
         "frame",
         "function",
         "handlers",
+        "id",
         "has_permit",
         "is_sealed",
         "kept_any",
@@ -60,6 +61,7 @@ class Execution:
         "memo",
         "memos",
         "mount_kind",
+        "name",
         "parent",
         "path",
         "pending_children",
@@ -67,6 +69,7 @@ class Execution:
         "reused_children",
         "run",
         "scope",
+        "started_children",
         "stats",
         "subtree_failed",
         "unawaited_mounts",
@@ -93,7 +96,9 @@ class Execution:
         self.parent = parent
         self.path = path
         self.place = place
+        self.id = place.node.id
         self.function = function
+        self.name: str = function.name
         self.args = args
         self.kwargs = kwargs
         self.mount_kind: MountKind = mount_kind
@@ -120,6 +125,7 @@ class Execution:
         """Whether something of it or below it waits for what becomes of a container."""
         self.pending_children = 0
         self.reused_children = 0
+        self.started_children = 0
         self.unawaited_mounts: dict[object, UsersCall] = {}
         """Names of mount functions that were called, and have not been awaited to the end."""
         self._children_idle: asyncio.Future[None] | None = None
@@ -127,14 +133,6 @@ class Execution:
         self._entry: Entry | None = None
         self._entry_takeovers = 0
         self._tree: MountTree | None = None
-
-    @property
-    def id(self) -> int:
-        return self.place.node.id
-
-    @property
-    def name(self) -> str:
-        return self.function.name
 
     def __str__(self) -> str:
         return path_text(self.path)
@@ -167,12 +165,10 @@ class Execution:
         mounted = self._tree is not None and self._tree.root is not None
         return mounted or self.place.node.has_children
 
-    def birth_rows(self) -> list[tuple[bytes, bytes | None]]:
-        """The row that names a new component; one that has mounted something has it already."""
-        place = self.place
-        if not place.is_fresh or self.has_below:
-            return []
-        return [(rows.existence_key(place.parent_id, place.key), place.node.encode())]
+    @property
+    def needs_birth_row(self) -> bool:
+        """Whether it is not named yet; one that has mounted something is."""
+        return self.place.is_fresh and not self.has_below
 
     # --- made on first use, from whatever thread -----------------------------------------------
 
@@ -213,6 +209,11 @@ class Execution:
             self._entry = Entry(self.id, raw, self.place.parent_id, self.place.key)
             self._entry_takeovers = app.takeovers
         return self._entry
+
+    @property
+    def was_memoized(self) -> bool:
+        """Whether a memo of it may be stored."""
+        return not self.place.is_fresh and self.peek_entry().is_memoized
 
     def take_entry(self) -> Entry:
         """The tracking entry as it is now, to work on."""

@@ -24,7 +24,8 @@ ENOUGH = 64
 """Works that wait for a lane before whoever adds more lets the lanes begin; also works that a lane
 does before others on the loop get their turn."""
 
-Work = Callable[[], Coroutine[Any, Any, None]]
+Work = Callable[[Context], Coroutine[Any, Any, None]]
+"""Makes what is to be run, given the context in which that will be."""
 
 
 class Lanes:
@@ -46,11 +47,6 @@ class Lanes:
         self._waiting.append((copy_context() if context is None else context, work))
         self._call()
 
-    @property
-    def have_enough(self) -> bool:
-        """Whether the lanes had better begin before more is added."""
-        return len(self._waiting) >= ENOUGH
-
     def _call(self) -> None:
         while self._called < self._wanted and self._called < len(self._waiting):
             self._called += 1
@@ -65,7 +61,8 @@ class Lanes:
         try:
             while self._waiting and not task.cancelling():  # a cancellation is for one work only
                 await self._do_some(task)
-                await asyncio.sleep(0)
+                if self._waiting:
+                    await asyncio.sleep(0)
         finally:
             self._run.end_task(task)
             self._call()
@@ -77,7 +74,7 @@ class Lanes:
                 return
             context, work = waiting.popleft()
             self._call()
-            await within(context, work())
+            await within(context, work(context))
 
 
 @coroutine

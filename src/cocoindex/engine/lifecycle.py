@@ -45,7 +45,7 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
     try:
         check_cancellation()
         memo = None
-        if execution.function.memo or execution.peek_entry().is_memoized:
+        if execution.function.memo or execution.was_memoized:
             memo = execution.memo = execution.memo or ComponentMemo(
                 execution.run,
                 execution.place,

@@ -117,8 +117,11 @@ class StatsGroup:
         self._is_closed = False
 
     def count(self, processor: str, counter: Counter) -> None:
-        self._row(processor)[counter] += 1
-        self._changed()
+        row = self._rows.get(processor) or self._row(processor)
+        row[counter] += 1
+        self._changes += 1
+        if self._watchers:
+            self._wake()
 
     def _row(self, processor: str) -> list[int]:
         row = self._rows.get(processor)
@@ -181,8 +184,11 @@ class StatsGroup:
     def _changed(self) -> None:
         self._changes += 1
         if self._watchers:
-            for watcher in tuple(self._watchers):  # one on another loop may leave meanwhile
-                watcher.wake()
+            self._wake()
+
+    def _wake(self) -> None:
+        for watcher in tuple(self._watchers):  # one on another loop may leave meanwhile
+            watcher.wake()
 
     async def changes(self) -> AsyncIterator[UpdateSnapshot[None]]:
         """Snapshots, coalesced while the consumer is busy, until the group has terminated."""

@@ -32,7 +32,15 @@ class Submit:
     :meth:`conclude` once they have answered, if :attr:`ends_with_sinks` allows it.
     """
 
-    __slots__ = ("_at_once", "_execution", "_has_containers", "_memo", "_state_rows", "_submission")
+    __slots__ = (
+        "_at_once",
+        "_execution",
+        "_has_below",
+        "_has_containers",
+        "_memo",
+        "_state_rows",
+        "_submission",
+    )
 
     def __init__(self, execution: Execution, memo: bytes | None) -> None:
         self._execution = execution
@@ -41,6 +49,7 @@ class Submit:
         state = execution.user_state
         self._state_rows: Batch = () if state is None else state.commit_rows()
         self._has_containers = False
+        self._has_below = execution.has_below
 
     async def begin(self) -> Applying | None:
         """Write down what may become true; what is to be applied now, if anything is."""
@@ -50,7 +59,7 @@ class Submit:
         execution.declarations = NO_DECLARATIONS  # while others wait, what actions need is enough
         run.mark_decided(execution.id, Decided.EXECUTED)
         # Nothing comes between the commit and the memo of a leaf: one batch for both.
-        self._at_once = not execution.has_below and not self._submission.kept
+        self._at_once = not (self._has_below or self._submission.kept)
         return await begin(run, self._submission, self._commit, where=execution)
 
     def _plan(self) -> Submission:
@@ -58,14 +67,16 @@ class Submit:
         contained = set() if execution.memos is None else execution.memos.contained()
         declared = execution.declarations
         submission = plan(execution.run, execution.take_entry(), declared, contained, mode="build")
-        submission.extra_rows += execution.birth_rows()
+        if execution.needs_birth_row:
+            place = execution.place
+            key = rows.existence_key(place.parent_id, place.key)
+            submission.extra_rows.append((key, place.node.encode()))
         return submission
 
     @property
     def ends_with_sinks(self) -> bool:
         """Whether nothing has to be awaited any more once the sinks have answered."""
-        waits_for_itself = self._has_containers and self._submission.kept
-        return not (self._execution.has_below or waits_for_itself)
+        return not (self._has_below or (self._has_containers and self._submission.kept))
 
     async def finish(self) -> None:
         """Do what comes after the sinks."""
@@ -76,7 +87,7 @@ class Submit:
             load = partial(run.entry_of, execution.id)
             self._submission.kept = (await delete_kept(run, load, kept, where=execution)).kept
         self._note_kept()
-        if execution.has_below:
+        if self._has_below:
             reach(FaultPoint.BEFORE_SWEEP, execution)
             await sweep(run, execution.id, execution.path, execution)
             reach(FaultPoint.AFTER_SWEEP, execution)
@@ -119,11 +130,15 @@ class Submit:
         batch: WritableBatch = submission.take_rows()
         is_changed = submission.is_changed or not entry.existed or bool(batch)
         batch += settle(submission)
-        is_changed |= _commit_memos(execution, submission, batch)
-        is_changed |= _commit_user_state(execution, entry, self._state_rows, batch)
-        _commit_existence(execution, batch)
-        if (entry.processor, entry.is_memoized) != (execution.name, execution.function.memo):
-            entry.processor, entry.is_memoized = execution.name, execution.function.memo
+        if execution.memos is not None or entry.has_memos:
+            is_changed |= _commit_memos(execution, submission, batch)
+        if execution.user_state is not None or entry.has_state:
+            is_changed |= _commit_user_state(execution, entry, self._state_rows, batch)
+        if not execution.is_leaf:
+            _commit_existence(execution, batch)
+        is_memoized = execution.function.memo
+        if entry.processor != execution.name or entry.is_memoized is not is_memoized:
+            entry.processor, entry.is_memoized = execution.name, is_memoized
             is_changed = True
         if is_changed:
             entry.version = submission.version
@@ -175,8 +190,6 @@ def _commit_user_state(
 
 
 def _commit_existence(execution: Execution, batch: WritableBatch) -> None:
-    if execution.is_leaf:
-        return
     run = execution.run
     guard: Guard | None = None if run.guard is None else run.guard.withholds
     diff = execution.tree.diff(guard)
