@@ -140,9 +140,7 @@ def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
     return True
 
 
-async def _run_background(
-    child: Execution, handle: ComponentMountHandle, context: Context
-) -> None:
+async def _run_background(child: Execution, handle: ComponentMountHandle, context: Context) -> None:
     then = partial(_sinks_have_answered, child, handle, context)
     try:
         child.run.check_not_cancelled()

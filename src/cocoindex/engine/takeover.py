@@ -18,8 +18,8 @@ from cocoindex.engine.entry import Entry, Group, GroupKey
 from cocoindex.engine.rows import Item
 
 if TYPE_CHECKING:
-    from cocoindex.engine.run import Run
     from cocoindex.engine.protocol import Applying
+    from cocoindex.engine.run import Run
     from cocoindex.engine.targets import TargetState
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from unittest.mock import patch
 
-from cocoindex.engine import lifecycle, protocol, reconciling, sinks, submission, submit, sweep
+from cocoindex.engine import lifecycle, protocol, reconciling, submission, submit, sweep
 from cocoindex.testing.simulation import store as simulated
 from histories.mutants.mutant import mutant
 
@@ -17,15 +16,13 @@ def no_possible_states():
 
 @mutant("commits before the sinks run")
 def commit_before_sink():
-    async def carry_out(run, planned, commit, *, where):
-        commit()
-        if run.is_preview:
-            return
-        for actions in planned.sinks():
-            children = await run.sinks.apply(actions, run.app.section, run.stats, where)
-            sinks.resolve_children(actions, children)
+    original = protocol.begin
 
-    return [patch.object(module, "carry_out", carry_out) for module in (submit, sweep)]
+    async def begin(run, planned, commit, *, where):
+        commit()
+        return await original(run, planned, lambda: None, where=where)
+
+    return [patch.object(module, "begin", begin) for module in (submit, protocol)]
 
 
 @mutant("calls sinks before the possible states are durable")
@@ -39,14 +36,12 @@ def sink_before_durable():
 
 @mutant("takes a failed sink for a successful one")
 def failed_sink_is_success():
-    original = sinks.Sinks.apply
+    original = protocol.Applying.answered
 
-    async def apply(self, *request):
-        with contextlib.suppress(Exception):
-            return await original(self, *request)
-        return None
+    def answered(self, children, _error):
+        original(self, children, None)
 
-    return [patch.object(sinks.Sinks, "apply", apply)]
+    return [patch.object(protocol.Applying, "answered", answered)]
 
 
 @mutant("tells handlers only of the newest possible state")
@@ -105,16 +100,16 @@ def failed_body_is_empty():
 
 @mutant("a preview does not see what other components take over")
 def preview_without_takeovers():
-    original = protocol.carry_out
+    original = protocol.begin
 
-    async def carry_out(run, planned, commit, *, where):
+    async def begin(run, planned, commit, *, where):
         if not run.is_preview:
-            await original(run, planned, commit, where=where)
-            return
+            return await original(run, planned, commit, where=where)
         for actions in planned.sinks():
             run.planned_actions += actions.actions
             run.sinks.plan(actions)
         planned.take_rows()
         commit()
+        return None
 
-    return [patch.object(module, "carry_out", carry_out) for module in (submit, sweep)]
+    return [patch.object(module, "begin", begin) for module in (submit, protocol)]
