@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -165,14 +164,11 @@ def _sinks_have_answered(
 ) -> None:
     if ready is not None:
         _succeed(child, handle, ready)
-    elif error is not None:
-        # As a task, since exception handlers may wait. Who is cancelled can't start any.
-        failing = _fail(child, handle, error)
-        if _is_being_cancelled(child.run):
-            with contextlib.suppress(StopIteration):
-                failing.send(None)
-        else:
-            child.run.lanes.put(lambda _: failing, context)
+    elif error is None or _is_being_cancelled(child.run):
+        handle.finished()
+        _end(child, None)
+    else:  # on a lane, since exception handlers may wait
+        child.run.lanes.put(lambda _: _fail(child, handle, error), context)
 
 
 def _succeed(child: Execution, handle: ComponentMountHandle, ready: Ready) -> None:

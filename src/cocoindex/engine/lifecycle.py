@@ -83,16 +83,16 @@ def _sinks_have_answered(
     execution: Execution, submit: Submit, then: Then, error: BaseException | None
 ) -> None:
     """What :func:`build` does after the sinks, for a component that nobody waits for."""
-    try:
-        if error is not None:
-            raise error
-        submit.conclude()
-        ready = _ready(execution, None)
-    except BaseException as failure:  # noqa: BLE001 - handed on
-        _note_failure(execution, failure, counted=True)
-        then(None, failure)
-        return
-    then(ready, None)
+    ready: Ready | None = None
+    if error is None:
+        try:
+            submit.conclude()
+            ready = _ready(execution, None)
+        except BaseException as raised:  # noqa: BLE001 - handed on
+            error = raised
+    if error is not None:
+        _note_failure(execution, error, counted=True)
+    then(ready, error)
 
 
 def _ready(execution: Execution, value: Any) -> Ready:
