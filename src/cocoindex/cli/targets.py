@@ -15,10 +15,10 @@ import click
 
 from cocoindex.cli import ask
 from cocoindex.cli.errors import CliError
-from cocoindex.state.postgres.location import PostgresLocation
 
 if TYPE_CHECKING:
     from cocoindex import App
+    from cocoindex.state.postgres.location import PostgresLocation
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -220,7 +220,7 @@ def shown_path(path: str | os.PathLike[str] | PostgresLocation | None) -> str:
     """``./…`` below the working directory, else as given; ``(unknown)`` without one."""
     if path is None:
         return "(unknown)"
-    if isinstance(path, PostgresLocation):
+    if not isinstance(path, (str, os.PathLike)):
         return str(path)
     text = os.fspath(path)
     if "://" in text:

@@ -18,9 +18,9 @@ from cocoindex.engine.entry import Entry, Group, GroupKey
 from cocoindex.engine.rows import Item
 
 if TYPE_CHECKING:
+    from cocoindex.engine.providers import TargetState
     from cocoindex.engine.run import Run
     from cocoindex.engine.submission import InFlight
-    from cocoindex.engine.targets import TargetState
 
 
 class MustWait(Exception):
