@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import sys
@@ -211,6 +210,8 @@ def _listed(apps: Iterable[FoundApp]) -> str:
 
 def closest_first(name: str, others: Iterable[str]) -> list[str]:
     """``others`` without repeats: the likeliest misspelling of ``name`` first, the rest sorted."""
+    import difflib
+
     names = sorted(set(others))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return near + [other for other in names if other not in near]
