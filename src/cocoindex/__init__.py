@@ -10,107 +10,201 @@ smallest set of inserts, updates and deletes, safely across crashes::
     app.update_blocking()
 """
 
-import importlib as _importlib
-from types import ModuleType as _ModuleType
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
 
-from cocoindex.callables.batching import RetryWithSmallerBatch
-from cocoindex.callables.decorator import fn
-from cocoindex.callables.propagate import logic_propagated_to_callers, logic_tracked
-from cocoindex.callables.runner import Runner
-from cocoindex.core.deadline import check_cancellation, timeout
-from cocoindex.core.keys import StableKey, Symbol
-from cocoindex.core.memo_key import (
-    NotMemoKeyable,
-    memo_fingerprint,
-    register_memo_key_function,
-    register_not_memo_keyable,
-)
-from cocoindex.core.paths import ROOT_PATH, StablePath
-from cocoindex.core.sentinels import (
-    NON_EXISTENCE,
-    MemoStateOutcome,
-    NonExistenceType,
-    is_non_existence,
-)
-from cocoindex.core.serde import serialize_by_pickle, unpickle_safe
-from cocoindex.engine.app import App, AppConfig, DropHandle, UpdateHandle, show_progress
-from cocoindex.engine.children import ComponentMountHandle
-from cocoindex.engine.context_access import use_context
-from cocoindex.engine.context_values import ContextKey, ContextProvider
-from cocoindex.engine.declare import declare_target_state, declare_target_state_with_child
-from cocoindex.engine.environment import Environment
-from cocoindex.engine.exception_handlers import (
-    ExceptionContext,
-    ExceptionHandler,
-    exception_handler,
-)
-from cocoindex.engine.function import LogicTracking
-from cocoindex.engine.groups import StatsGroupHandle, stats_group
-from cocoindex.engine.guard import DeletionGuard
-from cocoindex.engine.lifespan import (
-    EnvironmentBuilder,
-    LifespanFn,
-    default_env,
-    lifespan,
-    runtime,
-    start,
-    start_blocking,
-    stop,
-    stop_blocking,
-)
-from cocoindex.engine.limits import Limits
-from cocoindex.engine.mapping import map
-from cocoindex.engine.mount import (
-    mount,
-    mount_each,
-    mount_target,
-    use_mount,
-)
-from cocoindex.engine.providers import (
-    PendingTargetStateProvider,
-    TargetStateProvider,
-    TargetStatesProvider,
-    register_root_target_states_provider,
-)
-from cocoindex.engine.scope import (
-    ComponentContext,
-    ComponentSubpath,
-    component_subpath,
-    get_component_context,
-)
-from cocoindex.engine.settings import DatabaseConnectionSpec, LmdbSettings, Settings
-from cocoindex.engine.stats import (
-    ComponentStats,
-    TargetStats,
-    UpdateSnapshot,
-    UpdateStats,
-    UpdateStatus,
-    report_target_stats,
-)
-from cocoindex.engine.targets import (
-    ChildSlot,
-    ChildTargetDef,
-    TargetActionSink,
-    TargetHandler,
-    TargetReconcileOutput,
-    TargetState,
-)
-from cocoindex.engine.typestate import MaybePendingS, PendingS, ResolvedS, ResolvesTo
-from cocoindex.engine.user_state import StateHandle, use_state
-from cocoindex.errors import (
-    CocoIndexError,
-    DeadlineExceededError,
-    DeletionsWithheldError,
-    TransientError,
-)
+if TYPE_CHECKING:
+    from cocoindex import connectorkits as connectorkits
+    from cocoindex.callables.batching import RetryWithSmallerBatch
+    from cocoindex.callables.decorator import fn
+    from cocoindex.callables.propagate import logic_propagated_to_callers, logic_tracked
+    from cocoindex.callables.runner import Runner
+    from cocoindex.core.deadline import check_cancellation, timeout
+    from cocoindex.core.keys import StableKey, Symbol
+    from cocoindex.core.memo_key import (
+        NotMemoKeyable,
+        memo_fingerprint,
+        register_memo_key_function,
+        register_not_memo_keyable,
+    )
+    from cocoindex.core.paths import ROOT_PATH, StablePath
+    from cocoindex.core.sentinels import (
+        NON_EXISTENCE,
+        MemoStateOutcome,
+        NonExistenceType,
+        is_non_existence,
+    )
+    from cocoindex.core.serde import serialize_by_pickle, unpickle_safe
+    from cocoindex.engine.app import App, AppConfig, DropHandle, UpdateHandle, show_progress
+    from cocoindex.engine.children import ComponentMountHandle
+    from cocoindex.engine.context_access import use_context
+    from cocoindex.engine.context_values import ContextKey, ContextProvider
+    from cocoindex.engine.declare import declare_target_state, declare_target_state_with_child
+    from cocoindex.engine.environment import Environment
+    from cocoindex.engine.exception_handlers import (
+        ExceptionContext,
+        ExceptionHandler,
+        exception_handler,
+    )
+    from cocoindex.engine.function import LogicTracking
+    from cocoindex.engine.groups import StatsGroupHandle, stats_group
+    from cocoindex.engine.guard import DeletionGuard
+    from cocoindex.engine.lifespan import (
+        EnvironmentBuilder,
+        LifespanFn,
+        default_env,
+        lifespan,
+        runtime,
+        start,
+        start_blocking,
+        stop,
+        stop_blocking,
+    )
+    from cocoindex.engine.limits import Limits
+    from cocoindex.engine.mapping import map
+    from cocoindex.engine.mount import (
+        mount,
+        mount_each,
+        mount_target,
+        use_mount,
+    )
+    from cocoindex.engine.providers import (
+        PendingTargetStateProvider,
+        TargetState,
+        TargetStateProvider,
+        TargetStatesProvider,
+        register_root_target_states_provider,
+    )
+    from cocoindex.engine.scope import (
+        ComponentContext,
+        ComponentSubpath,
+        component_subpath,
+        get_component_context,
+    )
+    from cocoindex.engine.settings import DatabaseConnectionSpec, LmdbSettings, Settings
+    from cocoindex.engine.stats import (
+        ComponentStats,
+        TargetStats,
+        UpdateSnapshot,
+        UpdateStats,
+        UpdateStatus,
+        report_target_stats,
+    )
+    from cocoindex.engine.targets import (
+        ChildSlot,
+        ChildTargetDef,
+        TargetActionSink,
+        TargetHandler,
+        TargetReconcileOutput,
+    )
+    from cocoindex.engine.typestate import MaybePendingS, PendingS, ResolvedS, ResolvesTo
+    from cocoindex.engine.user_state import StateHandle, use_state
+    from cocoindex.errors import (
+        CocoIndexError,
+        DeadlineExceededError,
+        DeletionsWithheldError,
+        TransientError,
+    )
 
 __version__ = "2.0.0a1"
 
+# Where a public name comes from, below this package. It is fetched when it is first used
+# (PEP 562), so that a program loads what it needs. Type checkers read the imports above.
+_HOMES = {
+    "callables.batching": ["RetryWithSmallerBatch"],
+    "callables.decorator": ["fn"],
+    "callables.propagate": ["logic_propagated_to_callers", "logic_tracked"],
+    "callables.runner": ["Runner"],
+    "core.deadline": ["check_cancellation", "timeout"],
+    "core.keys": ["StableKey", "Symbol"],
+    "core.memo_key": [
+        "NotMemoKeyable",
+        "memo_fingerprint",
+        "register_memo_key_function",
+        "register_not_memo_keyable",
+    ],
+    "core.paths": ["ROOT_PATH", "StablePath"],
+    "core.sentinels": ["NON_EXISTENCE", "MemoStateOutcome", "NonExistenceType", "is_non_existence"],
+    "core.serde": ["serialize_by_pickle", "unpickle_safe"],
+    "engine.app": ["App", "AppConfig", "DropHandle", "UpdateHandle", "show_progress"],
+    "engine.children": ["ComponentMountHandle"],
+    "engine.context_access": ["use_context"],
+    "engine.context_values": ["ContextKey", "ContextProvider"],
+    "engine.declare": ["declare_target_state", "declare_target_state_with_child"],
+    "engine.environment": ["Environment"],
+    "engine.exception_handlers": ["ExceptionContext", "ExceptionHandler", "exception_handler"],
+    "engine.function": ["LogicTracking"],
+    "engine.groups": ["StatsGroupHandle", "stats_group"],
+    "engine.guard": ["DeletionGuard"],
+    "engine.lifespan": [
+        "EnvironmentBuilder",
+        "LifespanFn",
+        "default_env",
+        "lifespan",
+        "runtime",
+        "start",
+        "start_blocking",
+        "stop",
+        "stop_blocking",
+    ],
+    "engine.limits": ["Limits"],
+    "engine.mapping": ["map"],
+    "engine.mount": ["mount", "mount_each", "mount_target", "use_mount"],
+    "engine.providers": [
+        "PendingTargetStateProvider",
+        "TargetState",
+        "TargetStateProvider",
+        "TargetStatesProvider",
+        "register_root_target_states_provider",
+    ],
+    "engine.scope": [
+        "ComponentContext",
+        "ComponentSubpath",
+        "component_subpath",
+        "get_component_context",
+    ],
+    "engine.settings": ["DatabaseConnectionSpec", "LmdbSettings", "Settings"],
+    "engine.stats": [
+        "ComponentStats",
+        "TargetStats",
+        "UpdateSnapshot",
+        "UpdateStats",
+        "UpdateStatus",
+        "report_target_stats",
+    ],
+    "engine.targets": [
+        "ChildSlot",
+        "ChildTargetDef",
+        "TargetActionSink",
+        "TargetHandler",
+        "TargetReconcileOutput",
+    ],
+    "engine.typestate": ["MaybePendingS", "PendingS", "ResolvedS", "ResolvesTo"],
+    "engine.user_state": ["StateHandle", "use_state"],
+    "errors": [
+        "CocoIndexError",
+        "DeadlineExceededError",
+        "DeletionsWithheldError",
+        "TransientError",
+    ],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_SUBMODULES = ("callables", "connectorkits", "core", "engine", "errors", "state")
 
-def __getattr__(name: str) -> _ModuleType:
-    if name == "connectorkits":
-        return _importlib.import_module("cocoindex.connectorkits")
-    raise AttributeError(f"module 'cocoindex' has no attribute {name!r}")
+if not TYPE_CHECKING:  # which would take any name for a public one
+
+    def __getattr__(name: str) -> object:
+        if name in _SUBMODULES:
+            return _import_module(f"{__name__}.{name}")
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(_import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        globals()[name] = value  # found without a call from now on
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})
 
 
 __all__ = [

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cocoindex.cli import main
+from cocoindex.cli import program
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 
@@ -167,7 +167,7 @@ def here(
     def run(*args: str, answer: str = "") -> Result:
         monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
         try:
-            status = main.run(args)
+            status = program.run(args)
         finally:
             root.handlers[:], root.level = before
         return Result(args, status, *capsys.readouterr())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import sysconfig
 import traceback
 from collections.abc import Sequence
 from functools import cache
@@ -41,6 +40,8 @@ _GENERATED = "<string>"
 @cache
 def _foreign_roots() -> tuple[str, ...]:
     """Folders whose code is not the user's: ours, the standard library, installed packages."""
+    import sysconfig
+
     package = str(Path(__file__).resolve().parents[1])
     paths = sysconfig.get_paths()
     installed = (paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))

@@ -16,12 +16,13 @@ from cocoindex.cli.session import call
 from cocoindex.cli.targets import FoundApp, closest_first
 from cocoindex.errors import CocoIndexError
 from cocoindex.state.open import open_store, store_exists
-from cocoindex.state.postgres.location import PostgresLocation, is_postgres_url
+from cocoindex.state.postgres import is_postgres_url
 
 if TYPE_CHECKING:
     import cocoindex as coco
     from cocoindex import Environment
     from cocoindex.engine.lifespan import LazyEnvironment
+    from cocoindex.state.postgres.location import PostgresLocation
 
 
 @contextlib.contextmanager
@@ -52,7 +53,7 @@ def _settings_of(db: str) -> coco.Settings:
 
 def check_exists(db: str | PostgresLocation) -> None:
     """Raise ``CliError`` unless a state store is at ``db``, a directory or a URL."""
-    if not isinstance(db, PostgresLocation) and not is_postgres_url(db) and not Path(db).exists():
+    if isinstance(db, str) and not is_postgres_url(db) and not Path(db).exists():
         raise CliError(f"Database path does not exist: {db}")
     with _explained():
         found = store_exists(db)
@@ -129,7 +130,7 @@ def location(settings: coco.Settings) -> str | PostgresLocation | None:
     if settings.db_path is None and (path := os.environ.get("COCOINDEX_DB")):
         return path
     found = settings.store_location()
-    return found if found is None or isinstance(found, PostgresLocation) else os.fspath(found)
+    return os.fspath(found) if isinstance(found, os.PathLike) else found
 
 
 # --- What a store tracks -----------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import sys
@@ -15,10 +14,10 @@ import click
 
 from cocoindex.cli import ask
 from cocoindex.cli.errors import CliError
-from cocoindex.state.postgres.location import PostgresLocation
 
 if TYPE_CHECKING:
     from cocoindex import App
+    from cocoindex.state.postgres.location import PostgresLocation
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -211,6 +210,8 @@ def _listed(apps: Iterable[FoundApp]) -> str:
 
 def closest_first(name: str, others: Iterable[str]) -> list[str]:
     """``others`` without repeats: the likeliest misspelling of ``name`` first, the rest sorted."""
+    import difflib
+
     names = sorted(set(others))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return near + [other for other in names if other not in near]
@@ -220,7 +221,7 @@ def shown_path(path: str | os.PathLike[str] | PostgresLocation | None) -> str:
     """``./…`` below the working directory, else as given; ``(unknown)`` without one."""
     if path is None:
         return "(unknown)"
-    if isinstance(path, PostgresLocation):
+    if not isinstance(path, (str, os.PathLike)):
         return str(path)
     text = os.fspath(path)
     if "://" in text:

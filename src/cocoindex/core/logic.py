@@ -224,8 +224,8 @@ class LogicRegistry:
                 if not source.volatile:
                     unsettled.pop(number, None)
 
-    def _forget(self, registration: weakref.ref[LogicSource]) -> None:
-        assert isinstance(registration, Registration)
+    def _forget(self, registration: Any) -> None:
+        # Uses no global name: the last ones are forgotten when the interpreter has cleared those.
         with self._lock:
             self._sources.pop(id(registration), None)
             self._unsettled.pop(id(registration), None)

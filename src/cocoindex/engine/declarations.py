@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from cocoindex.core.keys import StableKey
-from cocoindex.engine.targets import TargetState
+from cocoindex.engine.providers import TargetState
 
 if TYPE_CHECKING:
     from cocoindex.engine.providers import TargetStateProvider

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.sentinels import NON_EXISTENCE
-from cocoindex.engine.providers import TargetStateProvider, make_provider
+from cocoindex.engine.providers import TargetState, TargetStateProvider, make_provider
 from cocoindex.engine.scope import ComponentContext, current_or_none, current_scope
-from cocoindex.engine.targets import TargetState
 from cocoindex.errors import DuplicateError, UsageError, UsageTypeError, UsageValueError
 
 if TYPE_CHECKING:

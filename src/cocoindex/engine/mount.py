@@ -35,8 +35,7 @@ from cocoindex.engine.scope import (
 from cocoindex.errors import DuplicateError, UsageError, UsageTypeError, UsageValueError
 
 if TYPE_CHECKING:
-    from cocoindex.engine.providers import TargetStateProvider
-    from cocoindex.engine.targets import TargetState
+    from cocoindex.engine.providers import TargetState, TargetStateProvider
     from cocoindex.engine.tree import Level, Place
 
 P = ParamSpec("P")

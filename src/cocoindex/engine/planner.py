@@ -16,12 +16,12 @@ from cocoindex.core.sentinels import NON_EXISTENCE
 from cocoindex.engine.declarations import Declarations, Declared, Stretch
 from cocoindex.engine.entry import Entry, Group
 from cocoindex.engine.leaving import Leaving
-from cocoindex.engine.providers import FIRST_GENERATION, Generation
+from cocoindex.engine.providers import FIRST_GENERATION, Generation, TargetState
 from cocoindex.engine.reconciling import Reconciling, checked, serialized
 from cocoindex.engine.rows import ABSENT, Item, State
 from cocoindex.engine.submission import Kept, Submission
 from cocoindex.engine.takeover import Takeovers
-from cocoindex.engine.targets import TargetReconcileOutput, TargetState
+from cocoindex.engine.targets import TargetReconcileOutput
 from cocoindex.errors import DeserializationError
 
 if TYPE_CHECKING:

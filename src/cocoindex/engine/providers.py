@@ -6,6 +6,8 @@ import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from cocoindex.core.keys import (
     StableKey,
     Symbol,
@@ -16,8 +18,8 @@ from cocoindex.core.keys import (
 )
 from cocoindex.core.sentinels import NOT_SET
 from cocoindex.core.serde import deserialize, make_deserialize_fn
-from cocoindex.engine.generics import T1, T2, T3, Generic3, base_arguments
-from cocoindex.engine.targets import TargetHandler, TargetState, check_handler
+from cocoindex.engine.generics import T1, T2, T3, Generic1, Generic3, base_arguments
+from cocoindex.engine.targets import TargetHandler, check_handler
 from cocoindex.errors import DeserializationError, UsageError, UsageTypeError, UsageValueError
 
 if TYPE_CHECKING:
@@ -379,3 +381,23 @@ def root_provider(name: StableKey) -> TargetStateProvider[Any, Any, Any] | None:
 
 TargetStatesProvider = TargetStateProvider
 PendingTargetStateProvider = TargetStateProvider
+
+
+class TargetState(msgspec.Struct, Generic1[T1], eq=False):
+    """A key and a value under a provider, to be declared. Made by ``provider.target_state``."""
+
+    provider: TargetStateProvider[Any, Any, Any]
+    key: Any
+    encoded_key: bytes
+    value: Any
+    child: TargetStateProvider[Any, Any, Any] | None = None
+
+    @property
+    def target_path(self) -> bytes:
+        return self.provider.path_of(self.encoded_key)
+
+    def __str__(self) -> str:
+        return path_text((*self.provider.keys, self.key))
+
+    def __repr__(self) -> str:
+        return f"TargetState({self})"

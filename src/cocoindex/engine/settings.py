@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cocoindex.errors import UsageValueError
-from cocoindex.state.postgres.location import PostgresLocation, is_postgres_url
+from cocoindex.state.postgres import is_postgres_url
+
+if TYPE_CHECKING:
+    from cocoindex.state.postgres.location import PostgresLocation
 
 DB_ENV_VAR = "COCOINDEX_DB"
 DATABASE_ENV_VAR = "COCOINDEX_DATABASE_URL"
@@ -52,6 +55,8 @@ class DatabaseConnectionSpec:
 
     def location(self, schema: str | None = None) -> PostgresLocation:
         """Raises ``ValueError`` if ``url`` can't be read; the message does not quote it."""
+        from cocoindex.state.postgres.location import PostgresLocation
+
         return PostgresLocation.of(
             self.url,
             user=self.user,

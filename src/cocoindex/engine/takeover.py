@@ -19,8 +19,8 @@ from cocoindex.engine.rows import Item
 
 if TYPE_CHECKING:
     from cocoindex.engine.protocol import Applying
+    from cocoindex.engine.providers import TargetState
     from cocoindex.engine.run import Run
-    from cocoindex.engine.targets import TargetState
 
 
 class MustWait(Exception):

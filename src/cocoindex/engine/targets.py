@@ -7,10 +7,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
 
-import msgspec
-
 from cocoindex.core.introspect import display_name
-from cocoindex.core.keys import path_text
 from cocoindex.engine.generics import (
     T1,
     T2,
@@ -26,7 +23,6 @@ from cocoindex.errors import UsageError, UsageTypeError, UsageValueError
 if TYPE_CHECKING:
     from cocoindex.core.sentinels import NonExistenceType
     from cocoindex.engine.context_values import ContextProvider
-    from cocoindex.engine.providers import TargetStateProvider
 
 ChildInvalidation = Literal["destructive", "lossy"] | None
 
@@ -314,23 +310,3 @@ def plan_child(
         return None
     handler = sink.child_handler(context_provider, action)
     return None if handler is None else ChildTargetDef(handler)
-
-
-class TargetState(msgspec.Struct, Generic1[T1], eq=False):
-    """A key and a value under a provider, to be declared. Made by ``provider.target_state``."""
-
-    provider: TargetStateProvider[Any, Any, Any]
-    key: Any
-    encoded_key: bytes
-    value: Any
-    child: TargetStateProvider[Any, Any, Any] | None = None
-
-    @property
-    def target_path(self) -> bytes:
-        return self.provider.path_of(self.encoded_key)
-
-    def __str__(self) -> str:
-        return path_text((*self.provider.keys, self.key))
-
-    def __repr__(self) -> str:
-        return f"TargetState({self})"

@@ -14,9 +14,10 @@ and only a page number beside the key, so hot pages stay small by themselves.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+
+import msgspec
 
 from cocoindex.errors import StoreFormatError
 from cocoindex.state.base import FORMAT_VERSION
@@ -103,7 +104,7 @@ def _logical(row: Row) -> Row:
 
 
 def new_header() -> bytes:
-    return _MAGIC + json.dumps({"format": FORMAT_VERSION}).encode()
+    return _MAGIC + b'{"format": %d}' % FORMAT_VERSION
 
 
 def check_header(header: bytes | None, path: str) -> None:
@@ -128,7 +129,7 @@ def check_header(header: bytes | None, path: str) -> None:
 
 def _format_of(header: bytes) -> int | None:
     try:
-        version = json.loads(header)["format"]
+        version = msgspec.json.decode(header)["format"]
     except (ValueError, TypeError, KeyError):
         return None
     return version if type(version) is int and version > 0 else None

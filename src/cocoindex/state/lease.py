@@ -7,7 +7,6 @@ holds it, however that ends. The file's content says who holds it, for the error
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
 import sys
@@ -17,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
+
+import msgspec
 
 from cocoindex.errors import AlreadyRunningError, CocoIndexError, StoreError
 from cocoindex.state.base import LeaseHolder
@@ -75,7 +76,7 @@ class Leases:
     def holder(self, app: str) -> LeaseHolder | None:
         """Who wrote their name into the lock file last; ``None`` if nobody did."""
         try:
-            note = json.loads(self._path(app).read_bytes())
+            note = msgspec.json.decode(self._path(app).read_bytes())
             return LeaseHolder(note["pid"], note["host"])
         except (OSError, ValueError, TypeError, KeyError):
             return None
@@ -163,7 +164,7 @@ def _sign(fd: int, app: str) -> None:
     note = {"pid": os.getpid(), "host": socket.gethostname(), "app": app, "started": started}
     os.ftruncate(fd, 0)
     os.lseek(fd, 0, os.SEEK_SET)
-    os.write(fd, json.dumps(note).encode())
+    os.write(fd, msgspec.json.encode(note))
 
 
 if sys.platform == "win32":

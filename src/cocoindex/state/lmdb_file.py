@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import mmap
-import shutil
 import sys
 import threading
 import time
@@ -182,6 +181,8 @@ class LmdbFile:
         time.sleep(0.001)
 
     def _disk_is_full(self) -> bool:
+        import shutil
+
         return shutil.disk_usage(self.path).free < _NO_SPACE
 
     def _raise(self, cause: lmdb.Error) -> NoReturn:

@@ -6,11 +6,15 @@ import logging
 import os
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cocoindex.errors import StoreError, UsageValueError
 from cocoindex.state import registry
 from cocoindex.state.base import Store
-from cocoindex.state.postgres.location import PostgresLocation, is_postgres_url
+from cocoindex.state.postgres import is_postgres_url
+
+if TYPE_CHECKING:
+    from cocoindex.state.postgres.location import PostgresLocation
 
 __all__ = ["DEFAULT_MAP_SIZE", "DEFAULT_MAX_DBS", "open_store", "store_exists"]
 
@@ -48,9 +52,8 @@ def open_store(
     """
     _check("map_size", map_size)
     _check("max_dbs", max_dbs)
-    if isinstance(location, str) and is_postgres_url(location):
-        location = PostgresLocation.of(location)
-    if isinstance(location, PostgresLocation):
+    location = _parsed(location)
+    if not isinstance(location, (str, os.PathLike)):
         return _open_postgres(location, holder, read_only=read_only)
     directory = Path(location).absolute()
     if read_only and not store_exists(directory):
@@ -75,6 +78,17 @@ def open_store(
     return store
 
 
+def _parsed(
+    location: str | os.PathLike[str] | PostgresLocation,
+) -> str | os.PathLike[str] | PostgresLocation:
+    """``location``, taken apart if it is a URL."""
+    if not is_postgres_url(location):
+        return location
+    from cocoindex.state.postgres.location import PostgresLocation
+
+    return PostgresLocation.of(str(location))
+
+
 def _open_postgres(location: PostgresLocation, holder: str, *, read_only: bool) -> Store:
     key = str(location)
     registry.reserve(key, key, holder)
@@ -97,9 +111,8 @@ def store_exists(location: str | os.PathLike[str] | PostgresLocation) -> bool:
     Raises:
         StoreError: the database can't be reached.
     """
-    if isinstance(location, str) and is_postgres_url(location):
-        location = PostgresLocation.of(location)
-    if isinstance(location, PostgresLocation):
+    location = _parsed(location)
+    if not isinstance(location, (str, os.PathLike)):
         from cocoindex.state.postgres.store import is_there
 
         return is_there(location)

@@ -16,7 +16,8 @@ from cocoindex.cli.errors import CliError, QuietExit, one_line
 from cocoindex.cli.redact import redact
 from cocoindex.cli.targets import closest_first, shown_path
 from cocoindex.errors import CocoIndexError
-from cocoindex.state.postgres.location import PostgresLocation, is_postgres_url
+from cocoindex.state.postgres import is_postgres_url
+from cocoindex.state.postgres.location import PostgresLocation
 
 if TYPE_CHECKING:
     from cocoindex.engine.fsck import Finding, RepairReport

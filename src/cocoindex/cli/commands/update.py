@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
 import click
 
 from cocoindex.cli import store
-from cocoindex.cli.actions import is_change, preview_json, preview_lines
 from cocoindex.cli.ask import confirm
 from cocoindex.cli.errors import EXIT_FAILURE, EXIT_WITHHELD, QuietExit, print_error, report
 from cocoindex.cli.session import Session, call, session
@@ -104,7 +102,11 @@ def _preview(found: FoundApp, options: Options) -> int:
     )
     with prints_to_stderr(options.as_json):
         actions = call(_result(handle))
+    from cocoindex.cli.actions import is_change, preview_json, preview_lines
+
     if options.as_json:
+        import json
+
         print(json.dumps(preview_json(actions, handle.withheld), indent=2, ensure_ascii=False))
     elif not options.quiet:
         print("\n".join(preview_lines(actions, handle.withheld)))

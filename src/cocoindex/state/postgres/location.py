@@ -7,16 +7,11 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from cocoindex.errors import UsageValueError
+from cocoindex.state.postgres import is_postgres_url
 
-__all__ = ["PostgresLocation", "is_postgres_url"]
+__all__ = ["PostgresLocation"]
 
-_SCHEMES = ("postgresql", "postgres")
 _AUTHORITY = re.compile(r"(?:(?P<user>[^:@]*)(?::(?P<password>[^@]*))?@)?(?P<hosts>[^@]*)")
-
-
-def is_postgres_url(text: object) -> bool:
-    """Whether ``text`` is the URL of a Postgres database."""
-    return isinstance(text, str) and text.partition("://")[0] in _SCHEMES and "://" in text
 
 
 @dataclass(frozen=True, slots=True)
