@@ -51,7 +51,7 @@ class InFlight(msgspec.Struct, eq=False):
 
 class Submission(msgspec.Struct, eq=False, gc=False):
     """The rows to write before any sink is called, the actions by sink, and what becomes true
-    once the sinks have succeeded. What is new stands in ``Group.coming``.
+    once the sinks have succeeded. What is new stands in ``Group.unsure``.
     """
 
     entry: Entry
