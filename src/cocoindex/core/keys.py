@@ -11,6 +11,7 @@ written 01 01 or 01 02. An int's tag says its sign and length. A tuple ends with
 
 from __future__ import annotations
 
+import struct
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, Union, cast, final
 from uuid import UUID
@@ -25,6 +26,7 @@ __all__ = [
     "INT_MAX",
     "INT_MIN",
     "MAX_NESTING",
+    "SCALARS",
     "KeyFingerprint",
     "StableKey",
     "Symbol",
@@ -121,13 +123,11 @@ _TUPLE: Final = 0x33
 _FINGERPRINT: Final = 0x34
 _WITH_TEXT: Final = frozenset((_STR, _BYTES, _SYMBOL))
 
-_SMALL_INTS: Final = tuple(
-    bytes((_INT_ZERO,)) if n == 0 else bytes((_INT_ZERO + 1, n)) for n in range(256)
-)
 _INT_TAGS: Final = tuple(bytes((_INT_ZERO + n,)) for n in range(-8, 9))  # index: 8 ± length
+_pack_int: Final = struct.Struct(">Q").pack
 
 
-_SCALARS: Final = frozenset((str, int, bytes, bool, UUID, Symbol, type(None)))
+SCALARS: Final = frozenset((str, int, bytes, bool, UUID, Symbol, type(None)))
 """Types of keys that are stored as they are."""
 
 
@@ -149,10 +149,10 @@ def normalize_key(key: Any) -> StableKey:
 def normalize_and_encode(key: Any) -> tuple[StableKey, bytes]:
     """``normalize_key(key)`` and ``encode_key(key)``; raises what they raise."""
     kind = type(key)
-    if kind is str or kind is int:
+    if kind in SCALARS:
         return key, encode_key(key)  # as they are stored: what is wrong with an int, encoding finds
     if kind is tuple and (
-        type(key[0]) in _SCALARS if len(key) == 1 else _SCALARS.issuperset(map(type, key))
+        type(key[0]) in SCALARS if len(key) == 1 else SCALARS.issuperset(map(type, key))
     ):
         return key, _encode_flat(key)
     return normalize_key(key), encode_key(key)
@@ -231,8 +231,11 @@ def encode_key(key: Any) -> bytes:
                 pass
         return b"0" + _escape(text.encode("utf-8", "surrogatepass"))
     if kind is int:
-        number: int = key
-        return _SMALL_INTS[number] if 0 <= number < 256 else _encode_int(number)
+        try:
+            payload = _pack_int(key).lstrip(b"\0")
+        except struct.error:  # it is negative, or too large
+            return _encode_negative(key)
+        return _INT_TAGS[8 + len(payload)] + payload
     encoder = _ENCODERS.get(kind)
     return encode_key(normalize_key(key)) if encoder is None else encoder(key)
 
@@ -248,17 +251,14 @@ def _escape(raw: bytes) -> bytes:
     return raw + b"\0"
 
 
-def _encode_int(value: int) -> bytes:
-    if 0 <= value <= INT_MAX:
-        size = (value.bit_length() + 7) >> 3
-        return _INT_TAGS[8 + size] + value.to_bytes(size, "big")
+def _encode_negative(value: int) -> bytes:
     _checked_int(value, value)
     size = ((-value).bit_length() + 7) >> 3
     return _INT_TAGS[8 - size] + (value + (1 << (8 * size)) - 1).to_bytes(size, "big")
 
 
 def _encode_tuple(key: tuple[Any, ...]) -> bytes:
-    if _SCALARS.issuperset(map(type, key)):
+    if SCALARS.issuperset(map(type, key)):
         return _encode_flat(key)
     try:
         return _encode_nested(key, 1)
@@ -308,8 +308,11 @@ def decode_key(data: bytes) -> StableKey:
     Raises:
         DeserializationError: ``data`` is not exactly one encoded key.
     """
-    if data[:1] == b"0" and b"\x01" not in data and data.find(b"\0") == len(data) - 1:
+    tag, size = data[:1], len(data)
+    if tag == b"0" and b"\x01" not in data and data.find(b"\0") == size - 1:
         return _text(data[1:-1])
+    if size <= 9 and tag == _INT_TAGS[7 + size]:  # an int that is not negative
+        return int.from_bytes(data[1:], "big")
     key, end = _decode_at(data, 0)
     if end != len(data):
         raise _damaged(data)
@@ -402,7 +405,8 @@ def _damaged(data: bytes) -> DeserializationError:
     return DeserializationError(f"not an encoded stable key: {shown or 'no bytes'}")
 
 
-_SIZES: Final = tuple(bytes((size,)) for size in range(16))
+_pack_short: Final = struct.Struct("16p").pack
+"""One byte of size, then up to 15 bytes of a key, then zeros."""
 
 
 def key_segment(encoded: bytes) -> bytes:
@@ -410,9 +414,8 @@ def key_segment(encoded: bytes) -> bytes:
 
     A segment whose first byte is not FF holds the whole key.
     """
-    size = len(encoded)
-    if size <= 15:
-        return (_SIZES[size] + encoded).ljust(16, b"\0")
+    if len(encoded) <= 15:
+        return _pack_short(encoded)
     return b"\xff" + blake2b(encoded, digest_size=15).digest()
 
 

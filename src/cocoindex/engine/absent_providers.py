@@ -71,11 +71,6 @@ class AbsentProviders:
         self.emptied: dict[bytes, Item] = {}
         """Containers that are declared as leaves now, by target path: as they were before."""
 
-    def is_current(self, group: Group) -> bool:
-        """Whether the group belongs to the present generation of its provider."""
-        provider = self._run.find_provider(group.path)
-        return provider is None or provider.provider_id == group.provider_id
-
     def judge(self, group: Group) -> Judgement:
         key = group.group_key
         known = self._judged.get(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -20,7 +20,7 @@ Declared = tuple[bytes, StableKey, Any]
 values, and there is one per target state."""
 
 
-class Stretch(NamedTuple):
+class Stretch(msgspec.Struct, eq=False, gc=False):
     """Declarations below one provider, one after the other."""
 
     provider: Provider
@@ -42,6 +42,7 @@ class Declarations(msgspec.Struct, eq=False, gc=False):
     """Filled from any thread of a component; neighbours mostly share their provider."""
 
     stretches: list[Stretch] = msgspec.field(default_factory=list)
+    latest: Stretch | None = None
     _by_provider: dict[bytes, Stretch] = msgspec.field(default_factory=dict)
 
     def begin(self, provider: Provider) -> Stretch:
@@ -50,6 +51,7 @@ class Declarations(msgspec.Struct, eq=False, gc=False):
         known = self._by_provider.setdefault(provider.target_path, first)
         stretch = first if known is first else Stretch(provider, [], known.known, known.children)
         self.stretches.append(stretch)
+        self.latest = stretch
         return stretch
 
     def __len__(self) -> int:
@@ -65,10 +67,11 @@ class Declarations(msgspec.Struct, eq=False, gc=False):
             for encoded, _, _ in stretch.states:
                 yield stretch.provider.path_of(encoded)
 
-    def below(self, provider_path: bytes) -> dict[bytes, Declared]:
-        """What was declared below the provider at a target path, by encoded key."""
-        found = self._by_provider.get(provider_path)
-        return {} if found is None else found.known
+    def below(self, provider_path: bytes) -> Stretch | None:
+        """The first stretch below the provider at a target path. Its ``known`` and ``children``
+        are those of all of them.
+        """
+        return self._by_provider.get(provider_path)
 
 
 NO_DECLARATIONS: Final = Declarations()

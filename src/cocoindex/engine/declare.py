@@ -21,7 +21,12 @@ def declare_target_state(target_state: TargetState[Any]) -> None:
         ValueError: declared before in this execution.
     """
     scope = current_or_none()
-    if scope is None or type(target_state) is not TargetState or _has_ended(scope):
+    if (
+        scope is None
+        or type(target_state) is not TargetState
+        or scope.frame.has_ended
+        or scope.execution.is_sealed
+    ):
         scope = _scope_for(target_state)  # says what is wrong
     _declare(scope, target_state)
 
@@ -49,11 +54,10 @@ def declare_target_state_with_child(
 
 def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
     """Record a declaration, from any thread of the component."""
-    execution, frame = scope.execution, scope.frame
-    provider, encoded = state.provider, state.encoded_key
+    execution, frame, provider = scope.execution, scope.frame, state.provider
+    encoded, limits = state.encoded_key, execution.run.limits
     if provider.info is None:
         provider.require_info()
-    stretches, limits = execution.declarations.stretches, execution.run.limits
     if provider.generation is not None:
         if not execution.run.is_live(provider):
             raise UsageError(
@@ -61,7 +65,8 @@ def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
                 "mounted the same container since: mount it once in each run, and pass it on"
             )
         frame.providers[provider.target_path] = provider.generation
-    if not stretches or (stretch := stretches[-1]).provider is not provider:
+    stretch = execution.declarations.latest
+    if stretch is None or stretch.provider is not provider:
         stretch = execution.own_declarations().begin(provider)
     if limits.key_bytes is not None and len(encoded) > limits.key_bytes:
         limits.check_key(state.key, encoded)
@@ -78,10 +83,6 @@ def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
     return stretch
 
 
-def _has_ended(scope: ComponentContext) -> bool:
-    return scope.frame.has_ended or scope.execution.is_sealed
-
-
 def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
     scope = current_scope()
     if type(target_state) is not TargetState:
@@ -89,7 +90,7 @@ def _scope_for(target_state: TargetState[Any]) -> ComponentContext:
             f"expected a TargetState (provider.target_state(key, value)), "
             f"not {type(target_state).__name__}"
         )
-    if _has_ended(scope):
+    if scope.frame.has_ended or scope.execution.is_sealed:
         raise UsageError(
             f"the function that declares {target_state} in component {scope} has returned; a task "
             "it left behind can't declare anything any more"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,6 +12,9 @@ from cocoindex.core.keys import decode_key, decode_path, key_segment, path_text
 from cocoindex.engine import rows
 from cocoindex.engine.rows import ABSENT, Item, ItemGroup, TrackingRow
 from cocoindex.errors import StoreFormatError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.declarations import Declared
 
 GroupKey = tuple[bytes, int | None]
 """Encoded key chain of the provider, and its provider id."""
@@ -25,10 +29,10 @@ class Group(msgspec.Struct, eq=False, gc=False):
     Attributes:
         settled: records of items that are in one state, are no containers, and have
             ``schema_version``.
-        coming: the same for items that are new with this submission: until its sinks have
+        unsure: the same for items that come or go with this submission: until its sinks have
             succeeded, they may be there or not.
-        going: the same for items that go with this submission.
         others: all other items.
+        owner_keys: keys of the owner rows of declared items that were not tracked, by key.
         version: of the entry as it was read.
     """
 
@@ -38,10 +42,10 @@ class Group(msgspec.Struct, eq=False, gc=False):
     target_path: bytes
     schema_version: int = 0
     settled: dict[bytes, bytes] = msgspec.field(default_factory=dict)
-    coming: dict[bytes, bytes] = msgspec.field(default_factory=dict)
-    going: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    unsure: dict[bytes, bytes] = msgspec.field(default_factory=dict)
     others: dict[bytes, Item] = msgspec.field(default_factory=dict)
-    _by_segment: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    owner_keys: dict[bytes, bytes] | None = None
+    _by_segment: dict[bytes, bytes] | None = None
 
     @property
     def group_key(self) -> GroupKey:
@@ -52,30 +56,30 @@ class Group(msgspec.Struct, eq=False, gc=False):
         self.schema_version = stored.schema_version
         self.settled = stored.settled
         stored.settled = {}
-        self.others = {item.key: item for item in stored.items(self.version)}
+        if stored.unsure or stored.others:
+            self.others = {item.key: item for item in stored.items(self.version)}
 
     def stored(self) -> ItemGroup:
-        unsure = {**self.coming, **self.going} if self.going else self.coming
         others = list(self.others.values())
         return ItemGroup(
-            self.path, self.provider_id, self.schema_version, self.settled, unsure, others
+            self.path, self.provider_id, self.schema_version, self.settled, self.unsure, others
         )
 
     def __len__(self) -> int:
-        return len(self.settled) + len(self.coming) + len(self.going) + len(self.others)
+        return len(self.settled) + len(self.unsure) + len(self.others)
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self.settled or key in self.coming or key in self.going or key in self.others
+        return key in self.settled or key in self.unsure or key in self.others
 
     def keys(self) -> Iterator[bytes]:
-        return chain(self.settled, self.coming, self.going, self.others)
+        return chain(self.settled, self.unsure, self.others)
 
     def get(self, key: bytes) -> Item | None:
         """The item of this key; put it back after a change."""
         record = self.settled.get(key)
         if record is not None:
             return Item(key, ((self.version, record),), self.schema_version)
-        record = self.coming.get(key) or self.going.get(key)
+        record = self.unsure.get(key)
         if record is not None:
             return Item(key, (ABSENT, (self.version, record)), self.schema_version)
         return self.others.get(key)
@@ -94,33 +98,45 @@ class Group(msgspec.Struct, eq=False, gc=False):
         return (
             self.settled.pop(key, None) is not None
             or self.others.pop(key, None) is not None
-            or self.coming.pop(key, None) is not None
-            or self.going.pop(key, None) is not None
+            or self.unsure.pop(key, None) is not None
         )
 
     def use_schema_version(self, schema_version: int) -> None:
         """From here on, items settle with this schema version."""
-        if schema_version != self.schema_version:
-            for key in self.settled:
-                item = self.get(key)
-                assert item is not None
-                self.others[key] = item
-            self.settled = {}
-            self.schema_version = schema_version
+        for key in self.settled:
+            item = self.get(key)
+            assert item is not None
+            self.others[key] = item
+        self.settled = {}
+        self.schema_version = schema_version
+
+    def note_untracked(self, states: list[Declared]) -> None:
+        """Of declared items, note those that are new here."""
+        prefix, settled, others = rows.owner_key(self.target_path), self.settled, self.others
+        new = {
+            key: prefix + key_segment(key)
+            for key, _, _ in states
+            if key not in settled and key not in others
+        }
+        if self.owner_keys is None:
+            self.owner_keys = new
+        else:
+            self.owner_keys.update(new)
 
     def arrive(self) -> None:
-        """What was coming is there."""
-        if self.settled:
-            self.settled.update(self.coming)
-        else:
-            self.settled = self.coming
-        self.coming = {}
+        """What was unsure is there."""
+        if not self.settled:
+            self.settled, self.unsure = self.unsure, self.settled
+        elif self.unsure:
+            self.settled.update(self.unsure)
+            self.unsure = {}
 
     def at_segment(self, segment: bytes) -> Item | None:
         """The item whose target path ends with ``segment``."""
-        if segment not in self._by_segment and len(self._by_segment) < len(self):
-            self._by_segment = {key_segment(key): key for key in self.keys()}
-        key = self._by_segment.get(segment)
+        known = self._by_segment or {}
+        if segment not in known and len(known) < len(self):
+            known = self._by_segment = {key_segment(key): key for key in self.keys()}
+        key = known.get(segment)
         return None if key is None else self.get(key)
 
     def path_of(self, key: bytes) -> bytes:

@@ -4,55 +4,82 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from cocoindex.core.keys import decode_key
 from cocoindex.core.sentinels import NON_EXISTENCE
 from cocoindex.engine.absent_providers import AbsentProviders, Verdict
 from cocoindex.engine.declarations import Declarations
 from cocoindex.engine.entry import Group
+from cocoindex.engine.execution import Provider
 from cocoindex.engine.providers import HandlerInfo
-from cocoindex.engine.reconciling import Reconciling, checked, serialized
+from cocoindex.engine.reconciling import Output, checked, previous, serialized
+from cocoindex.engine.submission import Submission
 from cocoindex.engine.takeover import Takeovers
-from cocoindex.engine.targets import TargetReconcileOutput
+from cocoindex.errors import DeserializationError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.run import Run
 
 Spared = Callable[[Group], AbstractSet[bytes]]
 """The keys of a group's items that stay."""
 
 Left = list[tuple[Group, list[bytes]]]
 
+Mode = Literal["build", "delete"]
 
-class Leaving:
+
+class Leaving(msgspec.Struct, eq=False):
     """Reconciles the deletion of items."""
 
-    def __init__(
-        self, reconciling: Reconciling, takeovers: Takeovers, mode: Literal["build", "delete"]
-    ) -> None:
-        self._reconciling = reconciling
-        self._submission = reconciling.submission
-        self._entry = reconciling.submission.entry
-        self._takeovers = takeovers
-        self.absent = AbsentProviders(reconciling.run, self._entry, mode)
+    _run: Run
+    _submission: Submission
+    _takeovers: Takeovers
+    _mode: Mode
+    _absent: AbsentProviders | None = None
+
+    @property
+    def absent(self) -> AbsentProviders:
+        """Made when something leaves: mostly nothing does."""
+        if self._absent is None:
+            self._absent = AbsentProviders(self._run, self._submission.entry, self._mode)
+        return self._absent
 
     def undeclared(self, declarations: Declarations, contained: set[bytes]) -> None:
         """Every item but the declared ones: kept if a reused memo covers it, else it goes."""
 
         def spared(group: Group) -> AbstractSet[bytes]:
-            is_current = self.absent.is_current(group)
-            declared = declarations.below(group.target_path).keys() if is_current else frozenset()
+            below = declarations.below(group.target_path)
+            if below is None or not self._is_current(group, below.provider):
+                declared: AbstractSet[bytes] = frozenset()
+            else:
+                declared = below.known.keys()
             if not contained:
                 return declared
             return declared | {key for key in group.keys() if group.path_of(key) in contained}  # noqa: SIM118 - no dictionary
 
         self.all_but(spared)
         if contained:
-            tracked = self._entry.settled_paths()
+            tracked = self._submission.entry.settled_paths()
             declared = {*declarations.paths()}
             self._submission.robbed_memos = contained - declared - tracked.keys()
+
+    def _is_current(self, group: Group, declared_below: Provider) -> bool:
+        """Whether the group belongs to the present generation of its provider."""
+        provider: Provider | None = declared_below
+        if not self._run.is_live(declared_below):
+            provider = self._run.find_provider(group.path)
+        return provider is None or provider.provider_id == group.provider_id
 
     def all_but(self, spared: Spared) -> None:
         """Reconcile the deletion of all other items."""
         left = self._left(spared)
+        if left or self._absent is not None:
+            self._leave_all(left, spared)
+
+    def _leave_all(self, left: Left, spared: Spared) -> None:
         emptied = [
             group.path_of(key)
             for group, keys in left
@@ -68,13 +95,15 @@ class Leaving:
 
     def _left(self, spared: Spared) -> Left:
         left: Left = []
-        for group in self._entry.groups.values():
+        for group in self._submission.entry.groups.values():
             if not group.settled and not group.others:  # all of it is new
                 continue
             kept = spared(group)
-            keys = [key for key in (*group.settled, *group.others) if key not in kept]
-            if keys:
-                left.append((group, keys))
+            if group.settled.keys() <= kept and group.others.keys() <= kept:
+                continue
+            left.append(
+                (group, [key for key in (*group.settled, *group.others) if key not in kept])
+            )
         return left
 
     def _with_children_first(self, emptied: list[bytes], spared: Spared) -> Left:
@@ -91,33 +120,55 @@ class Leaving:
             self._submission.forget(group, keys)
         else:
             version = None if provider is None else provider.schema_version
-            gone = [key for key in keys if self._goes(group, key, info, version)]
+            is_outdated = version not in (None, group.schema_version)
+            missing = is_outdated or self._run.full_reprocess
+            gone = [key for key in keys if self._goes(group, key, info, version, missing)]
             self._submission.forget(group, gone)
 
     def _goes(
-        self, group: Group, key: bytes, info: HandlerInfo, schema_version: int | None
+        self, group: Group, key: bytes, info: HandlerInfo, schema_version: int | None, missing: bool
     ) -> bool:
-        """Reconcile the deletion of one item; whether nothing of it stays."""
+        """Reconcile the deletion of one item; whether nothing of it stays.
+
+        ``missing``: whether even a settled item may be missing.
+        """
+        record = group.settled.get(key)
+        try:
+            records = None if record is None else [info.decode_record(record)]
+        except DeserializationError:
+            records = None
+        if records is None:
+            records, missing = self._previous(group, key, info, schema_version)
+        returned = info.reconcile(info.key(decode_key(key)), NON_EXISTENCE, records, missing)
+        if returned is None:
+            return True
+        output = checked(returned, group, key)
+        self._submission.add_action(output.sink, output.action)
+        if output.tracking_record is not NON_EXISTENCE:
+            self._stay(group, key, output, schema_version)
+            return False
+        if record is not None:
+            group.unsure[key] = group.settled.pop(key)
+        else:
+            item = group.others[key]
+            item.states = (*item.states, (self._submission.version, None))
+        return True
+
+    def _previous(
+        self, group: Group, key: bytes, info: HandlerInfo, schema_version: int | None
+    ) -> tuple[list[Any], bool]:
+        item = group.get(key)
+        assert item is not None
+        version = item.schema_version if schema_version is None else schema_version
+        return previous(self._run, info, item, version, group)
+
+    def _stay(self, group: Group, key: bytes, output: Output, schema_version: int | None) -> None:
+        """An item that is not declared is to be tracked all the same."""
         item = group.get(key)
         assert item is not None
         if schema_version is None:
             schema_version = item.schema_version
-        previous, missing = self._reconciling.previous(info, item, schema_version, group)
-        returned = info.reconcile(info.key(decode_key(key)), NON_EXISTENCE, previous, missing)
-        if returned is None:
-            return True
-        output: TargetReconcileOutput[Any, Any, Any] = checked(returned, group, key)
-        submission = self._submission
-        submission.add_action(output.sink, output.action)
-        if output.tracking_record is not NON_EXISTENCE:
-            record = serialized(output.tracking_record, group, key)
-            state = (submission.version, record)
-            item.states = (*item.states, state)
-            group.put(item)
-            submission.settle(group, item, (state,), schema_version)
-            return False
-        if key in group.settled:
-            group.going[key] = group.settled.pop(key)
-        else:
-            item.states = (*item.states, (submission.version, None))
-        return True
+        state = (self._submission.version, serialized(output.tracking_record, group, key))
+        item.states = (*item.states, state)
+        group.put(item)
+        self._submission.settle(group, item, (state,), schema_version)

@@ -9,27 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from copy import copy
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from cocoindex.core.keys import key_segment
+import msgspec
+
 from cocoindex.core.sentinels import NON_EXISTENCE
 from cocoindex.engine.declarations import Declarations, Declared, Stretch
 from cocoindex.engine.entry import Entry, Group
-from cocoindex.engine.leaving import Leaving
+from cocoindex.engine.leaving import Leaving, Mode
 from cocoindex.engine.providers import FIRST_GENERATION, Generation, TargetState
-from cocoindex.engine.reconciling import Reconciling, checked, serialized
+from cocoindex.engine.reconciling import Output, checked, previous, serialized
 from cocoindex.engine.rows import ABSENT, Item, State
 from cocoindex.engine.submission import Kept, Submission
 from cocoindex.engine.takeover import Takeovers
-from cocoindex.engine.targets import TargetReconcileOutput
 from cocoindex.errors import DeserializationError
 
 if TYPE_CHECKING:
     from cocoindex.engine.run import Run
 
 __all__ = ["plan", "plan_leftovers"]
-
-Mode = Literal["build", "delete"]
 
 
 def plan(
@@ -43,12 +41,10 @@ def plan(
     """
     if not declarations.stretches and not entry.groups and not contained:
         return Submission(entry)
-    takeovers = Takeovers(run, entry)
-    submission = Submission(entry)
-    reconciling = Reconciling(run, submission)
-    leaving = Leaving(reconciling, takeovers, mode)
-    planner = Planner(reconciling, takeovers, leaving)
-    planner.declare_all(declarations)
+    submission, takeovers = Submission(entry), Takeovers(run, entry)
+    leaving = Leaving(run, submission, takeovers, mode)
+    if declarations.stretches:
+        Planner(run, submission, takeovers, leaving).declare_all(declarations)
     leaving.undeclared(declarations, contained)
     takeovers.apply()
     submission.extra_rows += takeovers.rows()
@@ -61,69 +57,67 @@ def plan_leftovers(run: Run, entry: Entry, kept: Kept) -> Submission:
     Raises:
         MustWait: as :func:`plan`.
     """
-    takeovers = Takeovers(run, entry)
-    submission = Submission(entry)
+    submission, takeovers = Submission(entry), Takeovers(run, entry)
     spared = {
         key: {*group.keys()}.difference(kept.get(key, ())) for key, group in entry.groups.items()
     }
-    leaving = Leaving(Reconciling(run, submission), takeovers, "build")
+    leaving = Leaving(run, submission, takeovers, "build")
     leaving.all_but(lambda group: spared.get(group.group_key, frozenset()))
     takeovers.apply()
     submission.extra_rows += takeovers.rows()
     return submission
 
 
-class Planner:
+class Planner(msgspec.Struct, eq=False):
     """Reconciles what was declared.
 
     Most target states are no containers, and either new or in one known state: for these,
     :meth:`_declare` does as little as can be. :meth:`_declare_one` knows all cases.
     """
 
-    def __init__(self, reconciling: Reconciling, takeovers: Takeovers, leaving: Leaving) -> None:
-        self.reconciling = reconciling
-        self.run = reconciling.run
-        self.submission = reconciling.submission
-        self.entry = reconciling.submission.entry
-        self.takeovers = takeovers
-        self.emptied = leaving.absent.emptied
+    run: Run
+    submission: Submission
+    takeovers: Takeovers
+    leaving: Leaving
 
     def declare_all(self, declarations: Declarations) -> None:
         """Reconcile every declaration, in order."""
         stretches = [(stretch, self._group(stretch)) for stretch in declarations.stretches]
-        new: list[bytes] = []
+        groups = {id(group): group for _, group in stretches}
+        self.takeovers.look_up(groups.values())
+        # Once for each group: its stretches may be many, and short.
+        special = {key: self._special(declarations, group) for key, group in groups.items()}
         for stretch, group in stretches:
-            prefix, settled, others = group.target_path, group.settled, group.others
-            new += [
-                prefix + key_segment(encoded)
-                for encoded, _, _ in stretch.states
-                if encoded not in settled and encoded not in others
-            ]
-        if new:
-            self.takeovers.look_up(new)
-        special: dict[bytes, AbstractSet[bytes]] = {}  # once: stretches may be many, and short
-        for stretch, group in stretches:
-            if group.target_path not in special:
-                special[group.target_path] = self._special(stretch, group)
-            self._declare(stretch, group, special[group.target_path])
+            self._declare(stretch, group, special[id(group)])
 
     def _group(self, stretch: Stretch) -> Group:
+        """Where the items of a stretch are tracked, with those noted that are new."""
         provider = stretch.provider
-        group = self.entry.group((provider.encoded_path, provider.provider_id))
-        group.use_schema_version(provider.schema_version)
+        provider_id, schema_version = provider.generation or (None, 0)
+        group = self.submission.entry.group((provider.encoded_path, provider_id))
+        if group.schema_version != schema_version:
+            group.use_schema_version(schema_version)
+        group.note_untracked(stretch.states)
         return group
 
-    def _special(self, stretch: Stretch, group: Group) -> AbstractSet[bytes]:
+    def _special(self, declarations: Declarations, group: Group) -> AbstractSet[bytes]:
         """Keys of declarations that are more than a known record, or none, and a value."""
+        declared = declarations.below(group.target_path)
+        if declared is None:
+            return frozenset()
         if self.run.full_reprocess:
-            return stretch.known.keys()
-        contested = self.takeovers.contested(group, stretch.known)
-        return {*group.others, *stretch.children, *contested}
+            return declared.known.keys()
+        contested = self.takeovers.contested(group)
+        if not group.others and not declared.children:
+            return contested
+        return {*group.others, *declared.children, *contested}
 
     def _declare(self, stretch: Stretch, group: Group, special: AbstractSet[bytes]) -> None:
         info = stretch.provider.require_info()
         reconcile, decode = info.reconcile, info.decode_record
-        settled, coming, add_action = group.settled, group.coming, self.submission.add_action
+        as_asked = info.key if info.rebuilds_keys else None
+        settled, unsure = group.settled, group.unsure
+        sink, add_action = None, None
         for declared in stretch.states:
             encoded, key, value = declared
             if encoded in special:
@@ -131,32 +125,35 @@ class Planner:
                 continue
             record = settled.get(encoded)
             try:
-                previous = [] if record is None else [decode(record)]
+                records = [] if record is None else [decode(record)]
             except DeserializationError:
                 self._declare_one(stretch, group, declared)
                 continue
-            if info.rebuilds_keys:
-                key = info.key(key)
-            output = reconcile(key, value, previous, record is None)
+            if as_asked is not None:
+                key = as_asked(key)
+            output = reconcile(key, value, records, record is None)
             if output is None:
                 continue
             output = checked(output, group, encoded)
             if record is not None:
                 self._act(stretch.state(declared), group, group.get(encoded), output)
                 continue
-            action, sink, tracked, _ = output
-            add_action(sink, action)
+            if output.sink is not sink or add_action is None:
+                sink = output.sink
+                add_action = self.submission.actions_for(sink).actions.append
+            add_action(output.action)
+            tracked = output.tracking_record
             if tracked is not NON_EXISTENCE:
-                coming[encoded] = serialized(tracked, group, encoded)
-        if coming:
+                unsure[encoded] = serialized(tracked, group, encoded)
+        if unsure:
             self.submission.is_changed = True
 
     def _declare_one(self, stretch: Stretch, group: Group, declared: Declared) -> None:
         declaration, info = stretch.state(declared), stretch.provider.require_info()
         item = group.get(declaration.encoded_key) or self.takeovers.claim(declaration, group)
         schema_version = stretch.provider.schema_version
-        previous, missing = self.reconciling.previous(info, item, schema_version, group)
-        output = info.reconcile(info.key(declaration.key), declaration.value, previous, missing)
+        records, missing = previous(self.run, info, item, schema_version, group)
+        output = info.reconcile(info.key(declaration.key), declaration.value, records, missing)
         if output is None:
             self._keep(declaration, group, item)
         else:
@@ -184,7 +181,7 @@ class Planner:
         declaration: TargetState[Any],
         group: Group,
         item: Item | None,
-        output: TargetReconcileOutput[Any, Any, Any],
+        output: Output,
     ) -> None:
         key, child = declaration.encoded_key, declaration.child
         record = None
@@ -222,7 +219,7 @@ class Planner:
     ) -> None:
         """An item gets a new state."""
         if item.children_first and declaration.child is None:
-            self.emptied[declaration.target_path] = copy(item)
+            self.leaving.absent.emptied[declaration.target_path] = copy(item)
         schema_version = declaration.provider.schema_version
         unchanged = (
             item.is_settled

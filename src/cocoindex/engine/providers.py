@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cocoindex.core.keys import (
+    SCALARS,
     StableKey,
     Symbol,
     encode_key,
@@ -210,10 +211,10 @@ class TargetStateProvider(Generic3[T1, T2, T3]):
         Raises:
             TypeError, ValueError: ``key`` is no stable key, or not exactly one value is given.
         """
-        if (value is NOT_SET) is (spec is NOT_SET):
-            raise UsageTypeError("target_state() takes a key and one value (or spec=)")
-        if value is NOT_SET:
-            value = spec
+        if value is NOT_SET or spec is not NOT_SET:
+            value = _only_one(value, spec)
+        if type(key) in SCALARS:
+            return TargetState(self, key, encode_key(key), value)
         normalized, encoded = normalize_and_encode(key)
         return TargetState(self, normalized, encoded, value)
 
@@ -299,6 +300,12 @@ class TargetStateProvider(Generic3[T1, T2, T3]):
         provider.resolve(handler)
         self._attachments[att_type] = provider
         return provider
+
+
+def _only_one(value: Any, spec: Any) -> Any:
+    if (value is NOT_SET) is (spec is NOT_SET):
+        raise UsageTypeError("target_state() takes a key and one value (or spec=)")
+    return spec if value is NOT_SET else value
 
 
 def _pending_message(provider: TargetStateProvider[Any, Any, Any]) -> str:

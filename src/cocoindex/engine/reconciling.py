@@ -17,51 +17,45 @@ if TYPE_CHECKING:
     from cocoindex.engine.providers import HandlerInfo
     from cocoindex.engine.rows import Item
     from cocoindex.engine.run import Run
-    from cocoindex.engine.submission import Submission
+
+Output = TargetReconcileOutput[Any, Any, Any]
 
 
-class Reconciling:
-    """What all parts of one plan need."""
-
-    __slots__ = ("run", "submission")
-
-    def __init__(self, run: Run, submission: Submission) -> None:
-        self.run = run
-        self.submission = submission
-
-    def previous(
-        self, info: HandlerInfo, item: Item | None, schema_version: int, group: Group
-    ) -> tuple[list[Any], bool]:
-        """``prev_records`` and ``prev_may_be_missing`` of one item."""
-        if item is None:
-            return [], True
-        missing = self.run.full_reprocess or item.schema_version != schema_version
-        records: list[Any] = []
-        for _, payload in item.states:
-            if payload is None:
-                missing = True
-                continue
-            try:
-                records.append(info.decode_record(payload))
-            except DeserializationError as error:
-                missing = True
-                self.run.warn_once(
-                    ("record", group.target_path),
-                    "tracking records of %s can't be read any more and count as missing: %s",
-                    group,
-                    error,
-                )
-        return records, missing
+def previous(
+    run: Run, info: HandlerInfo, item: Item | None, schema_version: int, group: Group
+) -> tuple[list[Any], bool]:
+    """``prev_records`` and ``prev_may_be_missing`` of one item."""
+    if item is None:
+        return [], True
+    missing = run.full_reprocess or item.schema_version != schema_version
+    records: list[Any] = []
+    for _, payload in item.states:
+        if payload is None:
+            missing = True
+            continue
+        try:
+            records.append(info.decode_record(payload))
+        except DeserializationError as error:
+            missing = True
+            run.warn_once(
+                ("record", group.target_path),
+                "tracking records of %s can't be read any more and count as missing: %s",
+                group,
+                error,
+            )
+    return records, missing
 
 
-def checked(returned: Any, group: Group, key: bytes) -> TargetReconcileOutput[Any, Any, Any]:
+def checked(returned: Any, group: Group, key: bytes) -> Output:
     """What ``reconcile`` returned for an item, if it is as it must be.
 
     Raises:
         TypeError, ValueError: it is not.
     """
     if type(returned) is TargetReconcileOutput:
-        output: TargetReconcileOutput[Any, Any, Any] = returned
+        output: Output = returned
+        if type(output.sink) is TargetActionSink and output.child_invalidation is None:
+            return output
     else:
         try:
             output = TargetReconcileOutput(*returned)

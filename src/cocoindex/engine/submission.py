@@ -32,7 +32,7 @@ class SinkActions(msgspec.Struct, eq=False, gc=False):
 
 class Submission(msgspec.Struct, eq=False, gc=False):
     """The rows to write before any sink is called, the actions by sink, and what becomes true
-    once the sinks have succeeded. What is new stands in ``Group.coming``.
+    once the sinks have succeeded. What is new stands in ``Group.unsure``.
     """
 
     entry: Entry

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cocoindex.core.keys import key_segment
 from cocoindex.engine import rows
 from cocoindex.engine.entry import Entry, Group, GroupKey
 from cocoindex.engine.rows import Item
@@ -38,6 +37,7 @@ class Takeovers(msgspec.Struct, eq=False):
     _entry: Entry
     _claims: list[bytes] = msgspec.field(default_factory=list)
     _owner_ids: dict[bytes, int] = msgspec.field(default_factory=dict)
+    """Of items that others own, by the key of their owner row."""
     _owners: dict[int, Entry] = msgspec.field(default_factory=dict)
     _taken: list[tuple[int, GroupKey, bytes]] = msgspec.field(default_factory=list)
 
@@ -45,25 +45,30 @@ class Takeovers(msgspec.Struct, eq=False):
         """This component begins to track ``target_path``."""
         self._claims.append(target_path)
 
-    def look_up(self, target_paths: list[bytes]) -> None:
-        """Read who owns these paths, all at once."""
-        section, keys = self._run.app.section, [rows.OWNER + path for path in target_paths]
-        found = section.get_many(keys) if len(keys) > 1 else [section.get(key) for key in keys]
+    def look_up(self, groups: Iterable[Group]) -> None:
+        """Read who owns the untracked items of these groups, all at once."""
+        keys = [key for group in groups for key in (group.owner_keys or {}).values()]
+        if not keys:
+            return
+        section = self._run.app.section
+        found = section.get_many(keys) if len(keys) > 1 else [section.get(keys[0])]
+        if found.count(None) == len(found):
+            return
         me = self._entry.component_id
-        for path, raw in zip(target_paths, found, strict=True):
+        for key, raw in zip(keys, found, strict=True):
             if raw is not None and (owner_id := rows.unpack_id(raw)) != me:
-                self._owner_ids[path] = owner_id
+                self._owner_ids[key] = owner_id
 
-    def contested(self, group: Group, keys: Iterable[bytes]) -> set[bytes]:
-        """Those of ``keys`` that another component owns, as far as they were looked up."""
+    def contested(self, group: Group) -> set[bytes]:
+        """Keys of items that another component owns, of those that were looked up."""
         if not self._owner_ids:
             return set()
-        return {key for key in keys if group.path_of(key) in self._owner_ids}
+        return {key for key, row in (group.owner_keys or {}).items() if row in self._owner_ids}
 
     def claim(self, declaration: TargetState[Any], current: Group) -> Item | None:
         """Take a declared item over, if another component tracks it (see :meth:`look_up`)."""
         target_path = declaration.target_path
-        owner_id = self._owner_ids.get(target_path)
+        owner_id = self._owner_ids.get(rows.owner_key(target_path))
         if owner_id is None:
             return None
         kept: Item | None = None
@@ -147,10 +152,12 @@ class Takeovers(msgspec.Struct, eq=False):
     def rows(self) -> list[tuple[bytes, bytes | None]]:
         """Owner claims, the previous owners' new entries, and their memos gone."""
         me = rows.pack_id(self._entry.component_id)
-        batch: list[tuple[bytes, bytes | None]] = [(rows.OWNER + path, me) for path in self._claims]
+        batch: list[tuple[bytes, bytes | None]]
+        batch = [(rows.owner_key(path), me) for path in self._claims]
         for group in self._entry.groups.values():
-            prefix = rows.owner_key(group.target_path)
-            batch += [(prefix + key_segment(key), me) for key in group.coming]
+            if group.owner_keys and group.unsure:
+                unsure = group.unsure
+                batch += [(row, me) for key, row in group.owner_keys.items() if key in unsure]
         if not self._taken:
             return batch
         for owner_id in {owner_id for owner_id, _, _ in self._taken}:
