@@ -1,7 +1,12 @@
 """Threads on which synchronous user code runs.
 
-Submitting costs a queue put; results return to the loop in batches, one wake-up for all
-that finished meanwhile, because waking a loop from a thread is the expensive part.
+Only one thread at a time runs Python, so a second one is of use only where the first blocks. Which
+bodies block is not known before. Therefore, while jobs wait or results have not been announced
+to their loop, one thread is *free*: between two jobs, or just being woken. It takes the next job
+as soon as it can run, that is, at once when the others block, and only then calls the next.
+
+Waking a loop from a thread is expensive too. Results are announced when no jobs are left, or by
+the free thread as soon as it runs.
 """
 
 from __future__ import annotations
@@ -13,17 +18,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from queue import SimpleQueue
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 MAX_THREADS = min(64, 16 + 4 * (os.cpu_count() or 1))
 
-
-class _Job(NamedTuple):
-    future: asyncio.Future[Any]
-    context: Context
-    call: Callable[[], Any]
-    returns: _Returns
+_Future = asyncio.Future[Any]
 
 
 class _Returns:
@@ -31,11 +30,15 @@ class _Returns:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._finished: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._finished: deque[tuple[_Future, Any, BaseException | None]] = deque()
         self._scheduled = False
 
-    def put(self, future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    def put(self, future: _Future, value: Any, error: BaseException | None) -> bool:
+        """Hand in a result; whether the loop has yet to be told."""
         self._finished.append((future, value, error))
+        return not self._scheduled
+
+    def announce(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
@@ -53,6 +56,9 @@ class _Returns:
                 future.set_exception(error)
 
 
+_Job = tuple[_Future, Context, Callable[[], Any], _Returns]
+
+
 class Pool(Protocol):
     """Where synchronous user code runs."""
 
@@ -68,69 +74,130 @@ class WorkerPool:
 
     def __init__(self, max_threads: int = MAX_THREADS) -> None:
         self._max_threads = max_threads
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._idle = 0
-        self._lock = threading.Lock()
         self._returns: dict[asyncio.AbstractEventLoop, _Returns] = {}
+        # Changed without a lock, by operations that are atomic.
+        self._jobs: deque[_Job] = deque()
+        self._unannounced: dict[_Returns, None] = {}
+        self._free: deque[None] = deque()  # as long as there are free threads
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        # A thread rests at a lock of its own, so that the last to rest is woken first.
+        self._resting: list[threading.Lock] = []
+        self._is_stopping = False
 
     def submit(self, context: Context, call: Callable[[], Any]) -> asyncio.Future[Any]:
         """Run ``call`` on a worker within ``context``; the future belongs to the running loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        returns = self._returns.get(loop)
-        if returns is None:
-            self._forget_closed_loops()
-            returns = self._returns[loop] = _Returns(loop)
-        with self._lock:
-            if self._idle <= self._jobs.qsize() and len(self._threads) < self._max_threads:
-                self._start_thread()
-        self._jobs.put(_Job(future, context, call, returns))
+        returns = self._returns.get(loop) or self._returns_to(loop)
+        self._jobs.append((future, context, call, returns))
+        if not self._free:
+            try:
+                self._call_thread()
+            except RuntimeError:  # not even one thread can be started
+                future.cancel()
+                raise
         return future
 
-    def _forget_closed_loops(self) -> None:
-        for loop in [loop for loop in self._returns if loop.is_closed()]:
-            del self._returns[loop]
+    def _returns_to(self, loop: asyncio.AbstractEventLoop) -> _Returns:
+        for closed in [loop for loop in self._returns if loop.is_closed()]:
+            del self._returns[closed]
+        return self._returns.setdefault(loop, _Returns(loop))
+
+    def _call_thread(self) -> None:
+        """Make one of the resting threads free, or a new one."""
+        with self._lock:
+            if self._resting:
+                self._free.append(None)
+                self._resting.pop().release()
+            elif len(self._threads) < self._max_threads:
+                self._start_thread()
 
     def _start_thread(self) -> None:
         name = f"cocoindex-worker-{len(self._threads)}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._free.append(None)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._free.pop()
+            if not self._threads:
+                raise
+            return  # the system allows no more: those that are there have to do
         self._threads.append(thread)
-        self._idle += 1
-        thread.start()
+
+    # --- on the threads ---
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            with self._lock:
-                self._idle -= 1
-            self._run(job)
-            del job
-            with self._lock:
-                self._idle += 1
+        gate = threading.Lock()
+        gate.acquire()
+        while not self._is_stopping:
+            self._announce()
+            self._run_jobs()
+            if self._rests(gate):
+                gate.acquire()
 
-    @staticmethod
-    def _run(job: _Job) -> None:
-        if job.future.cancelled():
+    def _rests(self, gate: threading.Lock) -> bool:
+        """Have the thread wait at ``gate`` unless there is something to do."""
+        with self._lock:
+            # In this order: who adds something looks for a free thread after that.
+            self._free.pop()
+            if self._jobs or self._unannounced or self._is_stopping:
+                self._free.append(None)
+                return False
+            self._resting.append(gate)
+            return True
+
+    def _run_jobs(self) -> None:
+        while True:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                self._announce()
+                return
+            self._run(*job)
+
+    def _run(
+        self, future: _Future, context: Context, call: Callable[[], Any], returns: _Returns
+    ) -> None:
+        if future.cancelled():
             return
+        self._leave_to_others()
         value: Any = None
         error: BaseException | None = None
         try:
-            value = job.context.run(job.call)
+            value = context.run(call)
         except StopIteration as stop:
             error = StopIterationInWorker("a function raised StopIteration")
             error.__cause__ = stop
         except BaseException as raised:  # noqa: BLE001 - carried to the awaiting caller
             error = raised
-        job.returns.put(job.future, value, error)
+        self._free.append(None)
+        if returns.put(future, value, error):
+            self._unannounced[returns] = None
+
+    def _leave_to_others(self) -> None:
+        """Be free no more; another thread is to see to what is left."""
+        self._free.pop()
+        if (self._jobs or self._unannounced) and not self._free:
+            self._call_thread()
+            if not self._free:
+                self._announce()
+
+    def _announce(self) -> None:
+        while self._unannounced:
+            with contextlib.suppress(KeyError):  # another thread was faster
+                self._unannounced.popitem()[0].announce()
 
     def stop(self, timeout: float = 1.0) -> None:
         """Let idle threads end; busy ones are daemons and end with the process."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        with self._lock:
+            self._is_stopping = True
+            all_rest = len(self._resting) == len(self._threads)
+            while self._resting:
+                self._resting.pop().release()
         for thread in self._threads:
-            thread.join(timeout if self._idle == len(self._threads) else 0)
-        self._threads.clear()
-        self._idle = 0
+            thread.join(timeout if all_rest else 0)
 
 
 _pool: WorkerPool | None = None
