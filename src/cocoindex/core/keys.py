@@ -26,7 +26,7 @@ __all__ = [
     "INT_MAX",
     "INT_MIN",
     "MAX_NESTING",
-    "SCALARS",
+    "SCALAR_ENCODERS",
     "KeyFingerprint",
     "StableKey",
     "Symbol",
@@ -127,10 +127,6 @@ _INT_TAGS: Final = tuple(bytes((_INT_ZERO + n,)) for n in range(-8, 9))  # index
 _pack_int: Final = struct.Struct(">Q").pack
 
 
-SCALARS: Final = frozenset((str, int, bytes, bool, UUID, Symbol, type(None)))
-"""Types of keys that are stored as they are."""
-
-
 # --- Normalizing -------------------------------------------------------------------------
 
 
@@ -149,10 +145,11 @@ def normalize_key(key: Any) -> StableKey:
 def normalize_and_encode(key: Any) -> tuple[StableKey, bytes]:
     """``normalize_key(key)`` and ``encode_key(key)``; raises what they raise."""
     kind = type(key)
-    if kind in SCALARS:
-        return key, encode_key(key)  # as they are stored: what is wrong with an int, encoding finds
+    encoder = SCALAR_ENCODERS.get(kind)
+    if encoder is not None:
+        return key, encoder(key)
     if kind is tuple and (
-        type(key[0]) in SCALARS if len(key) == 1 else SCALARS.issuperset(map(type, key))
+        type(key[0]) in SCALAR_ENCODERS if len(key) == 1 else _SCALARS.issuperset(map(type, key))
     ):
         return key, _encode_flat(key)
     return normalize_key(key), encode_key(key)
@@ -220,23 +217,7 @@ def encode_key(key: Any) -> bytes:
 
     Accepts what :func:`normalize_key` accepts, and raises what it raises.
     """
-    # Runs once per component and per target state: the two usual types come first.
-    kind = type(key)
-    if kind is str:
-        text: str = key
-        if "\0" not in text and "\x01" not in text:
-            try:
-                return f"0{text}\0".encode()
-            except UnicodeEncodeError:  # lone surrogates, e.g. from os.fsdecode
-                pass
-        return b"0" + _escape(text.encode("utf-8", "surrogatepass"))
-    if kind is int:
-        try:
-            payload = _pack_int(key).lstrip(b"\0")
-        except struct.error:  # it is negative, or too large
-            return _encode_negative(key)
-        return _INT_TAGS[8 + len(payload)] + payload
-    encoder = _ENCODERS.get(kind)
+    encoder = _ENCODERS.get(type(key))
     return encode_key(normalize_key(key)) if encoder is None else encoder(key)
 
 
@@ -251,6 +232,23 @@ def _escape(raw: bytes) -> bytes:
     return raw + b"\0"
 
 
+def _encode_str(text: str) -> bytes:
+    if "\0" not in text and "\x01" not in text:
+        try:
+            return f"0{text}\0".encode()
+        except UnicodeEncodeError:  # lone surrogates, e.g. from os.fsdecode
+            pass
+    return b"0" + _escape(text.encode("utf-8", "surrogatepass"))
+
+
+def _encode_int(value: int) -> bytes:
+    try:
+        payload = _pack_int(value).lstrip(b"\0")
+    except struct.error:  # it is negative, or too large
+        return _encode_negative(value)
+    return _INT_TAGS[8 + len(payload)] + payload
+
+
 def _encode_negative(value: int) -> bytes:
     _checked_int(value, value)
     size = ((-value).bit_length() + 7) >> 3
@@ -258,7 +256,7 @@ def _encode_negative(value: int) -> bytes:
 
 
 def _encode_tuple(key: tuple[Any, ...]) -> bytes:
-    if SCALARS.issuperset(map(type, key)):
+    if _SCALARS.issuperset(map(type, key)):
         return _encode_flat(key)
     try:
         return _encode_nested(key, 1)
@@ -288,12 +286,20 @@ def _encode_nested(key: Iterable[Any], depth: int) -> bytes:
     return b"3" + b"".join(parts) + b"\0"
 
 
-_ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
-    type(None): lambda _: b"\x02",
-    Symbol: lambda key: b"\x03" + _escape(key.name.encode("utf-8", "surrogatepass")),
-    bool: lambda key: b"\x05" if key else b"\x04",
+SCALAR_ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
+    str: _encode_str,
+    int: _encode_int,
     bytes: lambda key: b"1" + _escape(key),
+    bool: lambda key: b"\x05" if key else b"\x04",
     UUID: lambda key: b"2" + key.bytes,
+    Symbol: lambda key: b"\x03" + _escape(key.name.encode("utf-8", "surrogatepass")),
+    type(None): lambda _: b"\x02",
+}
+"""Encoders of keys that are stored as they are, by type. What is wrong with an int, they find."""
+
+_SCALARS: Final = frozenset(SCALAR_ENCODERS)
+_ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
+    **SCALAR_ENCODERS,
     tuple: _encode_tuple,
     KeyFingerprint: lambda key: b"4" + key.digest,
 }

@@ -60,8 +60,8 @@ _pickled_types: set[type] = {
     pathlib.PosixPath,
     pathlib.WindowsPath,
 }
-_encoded_types: set[type] = set()
-"""NamedTuples met so far that msgspec encodes: what they are need not be found out again."""
+_encoded_types: set[type] = {*_PLAIN_TYPES}
+"""And NamedTuples met so far that msgspec encodes: what they are need not be found out again."""
 
 _strict = False
 
@@ -119,7 +119,7 @@ def serialize(value: Any, source_label: str | None = None) -> bytes:
     """
     kind = type(value)
     try:
-        if kind in _PLAIN_TYPES or kind in _encoded_types:
+        if kind in _encoded_types:
             return _MSGPACK + _encode(value)
         return _serialize_object(value, kind)
     except (OverflowError, UnicodeEncodeError) as error:
@@ -228,7 +228,19 @@ def make_deserialize_fn(type_hint: Any, source_label: str | None = None) -> Dese
 
     The returned function raises ``DeserializationError``, naming the hint and the label.
     """
-    return _Deserializer(type_hint, source_label)
+    reader = _Deserializer(type_hint, source_label)
+
+    def read(data: bytes | memoryview) -> Any:
+        # A view of its own costs more than the copy of a few bytes.
+        if 0 < len(data) < _SMALL and data[0] == 1:
+            decode = reader.decode or reader.build_decoder()
+            try:
+                return decode(data[1:])
+            except Exception as error:  # noqa: BLE001 - also what a user's __post_init__ raises
+                raise reader.unreadable(error) from (_refusal(error) or error)
+        return reader.read(data)
+
+    return read
 
 
 @functools.lru_cache(maxsize=1024)
@@ -260,38 +272,35 @@ _SMALL: Final = 1024
 class _Deserializer:
     """Reads values of one type hint; decoders are built when first needed."""
 
-    __slots__ = ("_adapter", "_decode", "_hint", "_source_label")
+    __slots__ = ("_adapter", "_hint", "_source_label", "decode")
 
     def __init__(self, hint: Any, source_label: str | None) -> None:
         self._hint = hint
         self._source_label = source_label
-        self._decode: Callable[[bytes | memoryview], Any] | None = None
+        self.decode: Callable[[bytes | memoryview], Any] | None = None
         self._adapter: Any = None
 
-    def __call__(self, data: bytes | memoryview) -> Any:
-        size = len(data)
-        if size == 0:
+    def read(self, data: bytes | memoryview) -> Any:
+        if len(data) == 0:
             raise self._error("Empty payload")
         route = data[0]
         if route == 1:
-            # A view of its own costs more than the copy of a few bytes.
-            payload = data[1:] if size < _SMALL else memoryview(data)[1:]
-            decode = self._decode or self._build_decoder()
+            decode = self.decode or self.build_decoder()
             try:
-                return decode(payload)
+                return decode(memoryview(data)[1:])
             except Exception as error:  # noqa: BLE001 - also what a user's __post_init__ raises
-                raise self._unreadable(error) from (_refusal(error) or error)
+                raise self.unreadable(error) from (_refusal(error) or error)
         if route == _PICKLE:
             return self._read_pickle(data)
         if route == 2:
             return self._read_pydantic(memoryview(data)[1:])
         raise self._error(f"Unknown routing byte: {route:#x}")
 
-    def _unreadable(self, error: Exception) -> DeserializationError:
+    def unreadable(self, error: Exception) -> DeserializationError:
         what = "msgspec" if _refusal(error) is None else "pickle"
         return self._error(f"Failed to deserialize {what} payload: {error}")
 
-    def _build_decoder(self) -> Callable[[bytes | memoryview], Any]:
+    def build_decoder(self) -> Callable[[bytes | memoryview], Any]:
         hint = self._resolved_hint()
         try:
             decoder = msgspec.msgpack.Decoder(hint, dec_hook=_decode_hook, ext_hook=_extension_hook)
@@ -303,8 +312,8 @@ class _Deserializer:
                 else ""
             )
             raise self._error(f"No decoder for this type: {error}{advice}") from error
-        self._decode = decoder.decode
-        return self._decode
+        self.decode = decoder.decode
+        return self.decode
 
     def _read_pickle(self, data: bytes | memoryview) -> Any:
         try:

@@ -43,6 +43,7 @@ class Declarations(msgspec.Struct, eq=False, gc=False):
 
     stretches: list[Stretch] = msgspec.field(default_factory=list)
     latest: Stretch | None = None
+    has_containers: bool = False
     _by_provider: dict[bytes, Stretch] = msgspec.field(default_factory=dict)
 
     def begin(self, provider: Provider) -> Stretch:
@@ -54,12 +55,13 @@ class Declarations(msgspec.Struct, eq=False, gc=False):
         self.latest = stretch
         return stretch
 
+    def add_child(self, provider: Provider, key: bytes, child: Provider) -> None:
+        """One of the declarations below ``provider`` is a container."""
+        self._by_provider[provider.target_path].children[key] = child
+        self.has_containers = True
+
     def __len__(self) -> int:
         return sum(len(stretch.known) for stretch in [*self._by_provider.values()])
-
-    @property
-    def has_containers(self) -> bool:
-        return any(stretch.children for stretch in self.stretches)
 
     def paths(self) -> Iterator[bytes]:
         """The target paths of all declarations."""

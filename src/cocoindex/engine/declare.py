@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cocoindex.core.sentinels import NON_EXISTENCE
 from cocoindex.engine.providers import TargetState, TargetStateProvider, make_provider
 from cocoindex.engine.scope import ComponentContext, current_or_none, current_scope
 from cocoindex.errors import DuplicateError, UsageError, UsageTypeError, UsageValueError
-
-if TYPE_CHECKING:
-    from cocoindex.engine.declarations import Stretch
 
 
 def declare_target_state(target_state: TargetState[Any]) -> None:
@@ -28,7 +25,29 @@ def declare_target_state(target_state: TargetState[Any]) -> None:
         or scope.execution.is_sealed
     ):
         scope = _scope_for(target_state)  # says what is wrong
-    _declare(scope, target_state)
+    # From any thread of the component, and for each of many rows: no calls that can be spared.
+    execution, provider, encoded = scope.execution, target_state.provider, target_state.encoded_key
+    if provider.generation is not None:
+        if not execution.run.is_live(provider):
+            raise _outdated(target_state)
+        scope.frame.providers[provider.target_path] = provider.generation
+    stretch = execution.declarations.latest
+    if stretch is None or stretch.provider is not provider:
+        provider.require_info()
+        stretch = execution.own_declarations().begin(provider)
+    limits = execution.run.limits
+    if limits.key_bytes is not None and len(encoded) > limits.key_bytes:
+        limits.check_key(target_state.key, encoded)
+    if limits.states_per_component is not None:
+        limits.check_count(len(execution.declarations), execution)
+    declared = (encoded, target_state.key, target_state.value)
+    if stretch.known.setdefault(encoded, declared) is not declared:
+        raise DuplicateError(
+            f"target state {target_state} is already declared in this execution of {execution}"
+        )
+    stretch.states.append(declared)
+    if scope.frame.in_memo_call:
+        scope.frame.declared[target_state.target_path] = None
 
 
 def declare_target_state_with_child(
@@ -42,45 +61,21 @@ def declare_target_state_with_child(
     Raises:
         ValueError: the value is ``NON_EXISTENCE``, or declared before in this execution.
     """
-    scope = _scope_for(target_state)
+    scope, provider = _scope_for(target_state), target_state.provider
     if target_state.value is NON_EXISTENCE:
         raise UsageValueError("a container can't be declared as NON_EXISTENCE")
-    child = make_provider(target_state.provider, target_state.key, None)
-    stretch = _declare(scope, target_state)
-    stretch.children[target_state.encoded_key] = child
+    child = make_provider(provider, target_state.key, None)
+    declare_target_state(target_state)
+    scope.execution.declarations.add_child(provider, target_state.encoded_key, child)
     scope.execution.run.add_provider(child)
     return child
 
 
-def _declare(scope: ComponentContext, state: TargetState[Any]) -> Stretch:
-    """Record a declaration, from any thread of the component."""
-    execution, frame, provider = scope.execution, scope.frame, state.provider
-    encoded, limits = state.encoded_key, execution.run.limits
-    if provider.info is None:
-        provider.require_info()
-    if provider.generation is not None:
-        if not execution.run.is_live(provider):
-            raise UsageError(
-                f"the provider of {state} comes from an earlier run, or another component has "
-                "mounted the same container since: mount it once in each run, and pass it on"
-            )
-        frame.providers[provider.target_path] = provider.generation
-    stretch = execution.declarations.latest
-    if stretch is None or stretch.provider is not provider:
-        stretch = execution.own_declarations().begin(provider)
-    if limits.key_bytes is not None and len(encoded) > limits.key_bytes:
-        limits.check_key(state.key, encoded)
-    if limits.states_per_component is not None:
-        limits.check_count(len(execution.declarations), execution)
-    declared = (encoded, state.key, state.value)
-    if stretch.known.setdefault(encoded, declared) is not declared:
-        raise DuplicateError(
-            f"target state {state} is already declared in this execution of {execution}"
-        )
-    stretch.states.append(declared)
-    if frame.in_memo_call:
-        frame.declared[state.target_path] = None
-    return stretch
+def _outdated(state: TargetState[Any]) -> UsageError:
+    return UsageError(
+        f"the provider of {state} comes from an earlier run, or another component has "
+        "mounted the same container since: mount it once in each run, and pass it on"
+    )
 
 
 def _scope_for(target_state: TargetState[Any]) -> ComponentContext:

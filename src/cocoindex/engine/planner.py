@@ -22,6 +22,7 @@ from cocoindex.engine.reconciling import Output, checked, previous, serialized
 from cocoindex.engine.rows import ABSENT, Item, State
 from cocoindex.engine.submission import Kept, Submission
 from cocoindex.engine.takeover import Takeovers
+from cocoindex.engine.targets import TargetActionSink, TargetReconcileOutput
 from cocoindex.errors import DeserializationError
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class Planner(msgspec.Struct, eq=False):
         reconcile, decode = info.reconcile, info.decode_record
         as_asked = info.key if info.rebuilds_keys else None
         settled, unsure = group.settled, group.unsure
-        sink, add_action = None, None
+        sink: TargetActionSink[Any, Any] | None = None
+        actions: list[Any] = []
         for declared in stretch.states:
             encoded, key, value = declared
             if encoded in special:
@@ -134,14 +136,19 @@ class Planner(msgspec.Struct, eq=False):
             output = reconcile(key, value, records, record is None)
             if output is None:
                 continue
-            output = checked(output, group, encoded)
+            # With the sink of the output before, only the rest needs a look.
+            if (
+                type(output) is not TargetReconcileOutput
+                or output.sink is not sink
+                or output.child_invalidation is not None
+            ):
+                output = checked(output, group, encoded)
+                sink = output.sink
+                actions = self.submission.actions_for(sink).actions
             if record is not None:
                 self._act(stretch.state(declared), group, group.get(encoded), output)
                 continue
-            if output.sink is not sink or add_action is None:
-                sink = output.sink
-                add_action = self.submission.actions_for(sink).actions.append
-            add_action(output.action)
+            actions.append(output.action)
             tracked = output.tracking_record
             if tracked is not NON_EXISTENCE:
                 unsure[encoded] = serialized(tracked, group, encoded)

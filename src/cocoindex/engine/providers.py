@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cocoindex.core.keys import (
-    SCALARS,
+    SCALAR_ENCODERS,
     StableKey,
     Symbol,
     encode_key,
@@ -213,8 +213,9 @@ class TargetStateProvider(Generic3[T1, T2, T3]):
         """
         if value is NOT_SET or spec is not NOT_SET:
             value = _only_one(value, spec)
-        if type(key) in SCALARS:
-            return TargetState(self, key, encode_key(key), value)
+        encode = SCALAR_ENCODERS.get(type(key))
+        if encode is not None:
+            return TargetState(self, key, encode(key), value)
         normalized, encoded = normalize_and_encode(key)
         return TargetState(self, normalized, encoded, value)
 

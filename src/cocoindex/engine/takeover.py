@@ -47,7 +47,9 @@ class Takeovers(msgspec.Struct, eq=False):
 
     def look_up(self, groups: Iterable[Group]) -> None:
         """Read who owns the untracked items of these groups, all at once."""
-        keys = [key for group in groups for key in (group.owner_keys or {}).values()]
+        keys: list[bytes] = []
+        for group in groups:
+            keys += (group.owner_keys or {}).values()
         if not keys:
             return
         section = self._run.app.section
@@ -155,9 +157,10 @@ class Takeovers(msgspec.Struct, eq=False):
         batch: list[tuple[bytes, bytes | None]]
         batch = [(rows.owner_key(path), me) for path in self._claims]
         for group in self._entry.groups.values():
-            if group.owner_keys and group.unsure:
+            if group.owner_keys:
                 unsure = group.unsure
                 batch += [(row, me) for key, row in group.owner_keys.items() if key in unsure]
+                group.owner_keys = None  # a component may wait for long from here on
         if not self._taken:
             return batch
         for owner_id in {owner_id for owner_id, _, _ in self._taken}:
