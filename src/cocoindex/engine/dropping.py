@@ -27,6 +27,7 @@ from cocoindex.engine.entry import Entry
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.idset import IdSet
 from cocoindex.engine.planner import plan
+from cocoindex.engine.protocol import tell
 from cocoindex.engine.rows import Node, NodeKind
 from cocoindex.engine.run import Run
 from cocoindex.engine.sinks import resolve_children
@@ -34,7 +35,7 @@ from cocoindex.engine.stats import Counter
 from cocoindex.engine.stock import is_being_dropped, take_stock
 from cocoindex.engine.submission import SinkActions, Submission
 from cocoindex.engine.sweep import name_by
-from cocoindex.errors import StoreError, StoreFormatError
+from cocoindex.errors import StoreFormatError
 
 if TYPE_CHECKING:
     from cocoindex.engine.sinks import Children
@@ -70,7 +71,7 @@ async def delete_everything(run: Run) -> None:
 class _Deletion(msgspec.Struct, eq=False, gc=False):
     """One component on its way out."""
 
-    run: Run
+    drop: _Drop
     place_key: bytes
     node: Node
     entry: Entry
@@ -80,11 +81,17 @@ class _Deletion(msgspec.Struct, eq=False, gc=False):
     comes_last: bool = False
     """Whether what is below one of its containers has to be deleted first."""
     submission: Submission | None = None
+    """Until it is committed."""
     to_apply: list[SinkActions] = []
-    is_over: bool = False
+    """For the sinks that have not answered yet, in reverse order."""
+    is_waiting: bool = False
 
     def __str__(self) -> str:
-        return self.run.path_text_of(self.entry)
+        return self.drop.run.path_text_of(self.entry)
+
+    def answered(self, children: Children | None, error: BaseException | None) -> None:
+        """A sink has succeeded or failed."""
+        self.drop.answered(self, children, error)
 
     def rows(self) -> list[tuple[bytes, bytes | None]]:
         """What goes when its target states are gone. Owner rows only where they tell others
@@ -103,7 +110,7 @@ class _Drop:
     """All passes over the tree of one app."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self.run = run
         self._section = run.app.section
         self._failed = IdSet()
         self._is_complete = True
@@ -114,6 +121,10 @@ class _Drop:
         """What the keys of the children that are being visited begin with."""
         self._chunk_has_parents = False
         """Whether something in the chunk must be gone before what stands below it."""
+        self._acting: list[_Deletion] = []
+        """What waits for sinks."""
+        self._unanswered = 0
+        self._answered: asyncio.Future[None]
         self._begin_pass()
 
     def _begin_pass(self) -> None:
@@ -140,10 +151,10 @@ class _Drop:
     def _give_up(self, obstacle: ProviderUnavailable) -> None:
         """Nothing in this process knows how to delete what still waits."""
         self._is_complete = False
-        self._run.delete_error = self._run.delete_error or obstacle
+        self.run.delete_error = self.run.delete_error or obstacle
         for name, count in self._waiting.items():
-            self._run.stats.count(name, Counter.STARTS, count)
-            self._run.stats.count(name, Counter.ERRORS, count)
+            self.run.stats.count(name, Counter.STARTS, count)
+            self.run.stats.count(name, Counter.ERRORS, count)
 
     # --- one pass ------------------------------------------------------------------------------
 
@@ -192,12 +203,12 @@ class _Drop:
             entry = Entry(node.id, raw, *place)
         except StoreFormatError as error:
             entry = Entry(node.id, None, *place)
-            deletion = _Deletion(self._run, key, node, entry, self._name_by_place(*place))
-            self._run.stats.count(deletion.name, Counter.STARTS)
+            deletion = _Deletion(self, key, node, entry, self._name_by_place(*place))
+            self.run.stats.count(deletion.name, Counter.STARTS)
             self._fail(deletion, error)
             return None
         name = entry.processor or self._name_by_place(*place)
-        deletion = _Deletion(self._run, key, node, entry, name)
+        deletion = _Deletion(self, key, node, entry, name)
         for group in entry.groups.values():
             for item in group.others.values():
                 if item.is_container:
@@ -224,18 +235,18 @@ class _Drop:
         try:
             reach(FaultPoint.BEFORE_DELETE, deletion)
             reach(FaultPoint.BEFORE_PRECOMMIT, deletion)
-            submission = plan(self._run, deletion.entry, NO_DECLARATIONS, set(), mode="delete")
+            submission = plan(self.run, deletion.entry, NO_DECLARATIONS, set(), mode="delete")
         except ProviderUnavailable as error:
             self._waiting[deletion.name] += 1
             self._obstacle = self._obstacle or error
             return False
         except Exception as error:  # noqa: BLE001 - of a handler; the rest is deleted all the same
-            self._run.stats.count(deletion.name, Counter.STARTS)
+            self.run.stats.count(deletion.name, Counter.STARTS)
             self._fail(deletion, error)
             return False
-        self._run.stats.count(deletion.name, Counter.STARTS)
+        self.run.stats.count(deletion.name, Counter.STARTS)
         deletion.submission = submission
-        deletion.to_apply = [*submission.sinks()]
+        deletion.to_apply = submission.sinks()[::-1]
         return True
 
     # --- applying ------------------------------------------------------------------------------
@@ -244,71 +255,92 @@ class _Drop:
         """Delete the target states of the chunk."""
         chunk, self._chunk = self._chunk, []
         self._chunk_bytes, self._chunk_has_parents = 0, False
-        acting = []
+        acting = [deletion for deletion in chunk if deletion.to_apply]
         for deletion in chunk:
-            if deletion.to_apply:
-                acting.append(deletion)
-            else:
-                self._commit(deletion)
-        try:
-            while acting:
-                await self._call_sinks(acting)
-                acting = [deletion for deletion in acting if not deletion.is_over]
-        except asyncio.CancelledError:
-            for deletion in acting:
-                if not deletion.is_over:
-                    self._run.stats.finish_cancelled(deletion.name)
-            raise
-        if self._run.has_much_pending():
+            if not deletion.to_apply:
+                self._commit_or_fail(deletion)
+        if acting:
+            await self._call_sinks(acting)
+        if self.run.has_much_pending():
             await self._section.flushed()
 
     async def _call_sinks(self, acting: list[_Deletion]) -> None:
-        """Apply the actions of each deletion for its next sink."""
-        run = self._run
-        calls = [
-            run.sinks.apply(deletion.to_apply[0], self._section, run.stats, deletion)
-            for deletion in acting
-        ]
+        self._acting, self._unanswered = acting, len(acting)
+        self._answered = asyncio.get_running_loop().create_future()
         try:
-            for deletion, call in zip(acting, calls, strict=True):
-                await self._applied(deletion, call)
+            for deletion in acting:
+                deletion.is_waiting = True
+                self._call_next(deletion)
+            await self._answered
         except BaseException:
-            for call in calls:  # those that failed too: nobody is to hear of it any more
-                if not call.cancel() and not call.cancelled():
-                    call.exception()
+            self._let_go()
             raise
 
-    async def _applied(self, deletion: _Deletion, call: asyncio.Future[Children | None]) -> None:
+    def _let_go(self) -> None:
+        """Call no sink any more. What is called already may still act."""
+        for deletion in self._acting:
+            if deletion.is_waiting:
+                deletion.is_waiting = False
+                self.run.stats.finish_cancelled(deletion.name)
+
+    def _call_next(self, deletion: _Deletion) -> None:
+        run = self.run
+        run.sinks.apply(deletion.to_apply[-1], self._section, run.stats, deletion, deletion)
+
+    def answered(
+        self, deletion: _Deletion, children: Children | None, error: BaseException | None
+    ) -> None:
+        """A sink has succeeded or failed with the actions of a component."""
         try:
-            resolve_children(deletion.to_apply[0], await call)
-            reach(FaultPoint.AFTER_SINK, deletion)
-        except Exception as error:  # noqa: BLE001 - of the sink
-            self._fail(deletion, error)
+            if error is None:
+                error = self._advance(deletion, children)
+            if error is not None:
+                self._fail(deletion, error)
+        except BaseException as fatal:  # noqa: BLE001 - raised where the sinks are waited for
+            self._let_go()  # at once: else a sink might be called before that
+            tell(self._answered, fatal)
             return
-        del deletion.to_apply[0]
-        if not deletion.to_apply:
+        if not deletion.is_waiting:
+            self._unanswered -= 1
+            if not self._unanswered:
+                tell(self._answered, None)
+
+    def _advance(self, deletion: _Deletion, children: Children | None) -> BaseException | None:
+        """Go on after a sink has succeeded; returns what failed."""
+        try:
+            resolve_children(deletion.to_apply.pop(), children)
+            reach(FaultPoint.AFTER_SINK, deletion)
+            if deletion.to_apply:
+                self._call_next(deletion)
+            else:
+                self._commit(deletion)
+        except BaseException as error:  # noqa: BLE001 - told to whom it concerns
+            return error
+        return None
+
+    def _commit_or_fail(self, deletion: _Deletion) -> None:
+        try:
             self._commit(deletion)
+        except Exception as error:  # noqa: BLE001 - one component's
+            self._fail(deletion, error)
 
     def _commit(self, deletion: _Deletion) -> None:
-        try:
-            reach(FaultPoint.BEFORE_COMMIT, deletion)
-            self._section.write(deletion.rows())
-            deletion.is_over = True
-            reach(FaultPoint.AFTER_COMMIT, deletion)
-        except StoreError:  # nothing can be written down any more
-            raise
-        except Exception as error:  # noqa: BLE001 - of a fault point
-            self._fail(deletion, error)
-            return
-        self._run.stats.count(deletion.name, Counter.DELETES)
+        reach(FaultPoint.BEFORE_COMMIT, deletion)
+        self._section.write(deletion.rows())
+        deletion.submission = None
+        reach(FaultPoint.AFTER_COMMIT, deletion)
+        deletion.is_waiting = False
+        self.run.stats.count(deletion.name, Counter.DELETES)
         self._done += 1
 
-    def _fail(self, deletion: _Deletion, error: Exception) -> None:
+    def _fail(self, deletion: _Deletion, error: BaseException) -> None:
         """It stays tracked, with all that its target states may be now."""
-        run = self._run
-        if deletion.submission is not None and not deletion.is_over:
+        if not isinstance(error, Exception):
+            raise error
+        run = self.run
+        if deletion.submission is not None:
             self._section.write(deletion.submission.precommit_rows())
-        deletion.is_over = True
+        deletion.is_waiting = False
         self._failed.add(deletion.node.id)
         self._is_complete = False
         run.stats.count(deletion.name, Counter.ERRORS)
