@@ -167,14 +167,11 @@ class ScratchSection:
         self, prefix: bytes, *, start: bytes | None = None, limit: int | None = None
     ) -> list[tuple[bytes, bytes]]:
         first = max(prefix, start) if start is not None else prefix
-        found = dict(self._base.scan(prefix, start=start))
-        for key, value in self._written.items():
-            if key.startswith(prefix) and key >= first:
-                if value is None:
-                    found.pop(key, None)
-                else:
-                    found[key] = value
-        return sorted(found.items())[:limit]
+        written = {k: v for k, v in self._written.items() if k.startswith(prefix) and k >= first}
+        most = None if limit is None else limit + sum(v is None for v in written.values())
+        found: dict[bytes, bytes | None] = dict(self._base.scan(prefix, start=start, limit=most))
+        found.update(written)
+        return [(k, v) for k, v in sorted(found.items()) if v is not None][:limit]
 
     def scan_keys(self, prefix: bytes) -> list[bytes]:
         return [key for key, _ in self.scan(prefix)]

@@ -32,6 +32,7 @@ class FaultPoint(StrEnum):
     AFTER_SWEEP = "after-sweep"
     BEFORE_MEMO = "before-memo"
     AFTER_MEMO = "after-memo"
+    TAKING_STOCK = "taking-stock"
     INSIDE_SINK = "inside-sink"
     BEFORE_FLUSH = "before-flush"
     AFTER_FLUSH = "after-flush"

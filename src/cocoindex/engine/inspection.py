@@ -16,7 +16,7 @@ from cocoindex.core.keys import (
 )
 from cocoindex.core.paths import StablePath
 from cocoindex.engine import rows
-from cocoindex.engine.rows import Item, Node, NodeKind
+from cocoindex.engine.rows import Item, Node
 from cocoindex.errors import StoreFormatError
 from cocoindex.state.base import SectionSnapshot
 
@@ -151,8 +151,7 @@ def below(snapshot: SectionSnapshot, place: _Place, *, recursive: bool) -> Itera
 
 
 def node_type(node: Node) -> StablePathNodeType:
-    is_component = node.kind in (NodeKind.COMPONENT, NodeKind.DEAD_COMPONENT)
-    return StablePathNodeType.COMPONENT if is_component else StablePathNodeType.DIRECTORY
+    return StablePathNodeType.COMPONENT if node.is_component else StablePathNodeType.DIRECTORY
 
 
 def info(place: _Place) -> StablePathInfo:

@@ -88,8 +88,7 @@ def _store_held_memos(run: Run) -> None:
         for component_id in run.undecided:
             run.spoil_memos(component_id)
         for deletion in run.deferred:
-            if deletion.swept_by is not None:
-                run.spoil_memos(deletion.swept_by)
+            run.spoil_memos(deletion.swept_by)
         done = run.held_memos.keys() - run.spoiled
         reach(FaultPoint.BEFORE_MEMO, "what had to wait")
         run.app.section.write([(rows.component_memo_key(id_), run.held_memos[id_]) for id_ in done])

@@ -14,6 +14,7 @@ from cocoindex.core import logic
 from cocoindex.core.deadline import deadline_scope, without_deadline
 from cocoindex.engine import rows
 from cocoindex.engine.app_state import AppState
+from cocoindex.engine.dropping import delete_everything
 from cocoindex.engine.exception_handlers import HandlerChain
 from cocoindex.engine.execution import Execution
 from cocoindex.engine.function import function_of
@@ -21,7 +22,7 @@ from cocoindex.engine.leftovers import clear_leftovers, report_leftovers
 from cocoindex.engine.lifecycle import build
 from cocoindex.engine.rows import Node, NodeKind
 from cocoindex.engine.run import Run, RunOptions
-from cocoindex.engine.sweep import delete_root
+from cocoindex.engine.stock import is_being_dropped, take_stock
 from cocoindex.engine.tree import Place
 from cocoindex.errors import AlreadyRunningError, DeletionsWithheldError, StoreError
 
@@ -70,6 +71,8 @@ async def update(
 
 
 async def _build_all(app: App[Any, Any], run: Run) -> Any:
+    if is_being_dropped(run):
+        await take_stock(run, in_doubt=True)
     value = await _build_root(app, run)
     if await clear_leftovers(run):
         run.begin_second_pass()
@@ -129,7 +132,7 @@ async def drop(environment: Environment, app: App[Any, Any], run: Run) -> None:
             other.cancel(asyncio.CancelledError(f"app {app.name!r} is being dropped"))
     async with _exclusive(environment, state, run, app.lease_wait):
         with without_deadline():
-            await _cancellable(run, _delete_all(run))
+            await _cancellable(run, delete_everything(run))
         run.stats.set_ready()
         if run.delete_error is not None:
             await state.section.flushed()
@@ -137,12 +140,6 @@ async def drop(environment: Environment, app: App[Any, Any], run: Run) -> None:
         state.section.clear()
         await state.section.flushed()
         state.forget()
-
-
-async def _delete_all(run: Run) -> None:
-    await delete_root(run)
-    await clear_leftovers(run)
-    report_leftovers(run)
 
 
 async def _cancellable(run: Run, coro: Any) -> Any:

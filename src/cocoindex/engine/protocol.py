@@ -103,7 +103,7 @@ class Applying(msgspec.Struct, eq=False):
     async def applied(self) -> None:
         """Call the sinks and commit; raises what failed."""
         future = asyncio.get_running_loop().create_future()
-        self.start(partial(_tell, future))
+        self.start(partial(tell, future))
         try:
             await future
         except asyncio.CancelledError:
@@ -164,7 +164,8 @@ class Applying(msgspec.Struct, eq=False):
         await self._ended.wait()
 
 
-def _tell(future: asyncio.Future[None], error: BaseException | None) -> None:
+def tell(future: asyncio.Future[None], error: BaseException | None) -> None:
+    """Let whoever awaits ``future`` know how it ended."""
     if future.done():
         return
     if error is None:

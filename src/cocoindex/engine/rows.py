@@ -26,12 +26,15 @@ from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import lru_cache
 from struct import Struct as Packing
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
 from cocoindex.core.keys import StableKey, decode_path, encode_key, key_segment
 from cocoindex.errors import StoreFormatError
+
+if TYPE_CHECKING:
+    from cocoindex.state.base import Section
 
 R = TypeVar("R")
 
@@ -48,12 +51,20 @@ def unpack_id(data: bytes) -> int:
 
 
 class NodeKind(IntEnum):
-    """What stands at a path. Dead nodes were unmounted, but still have records to clean up."""
+    """What stands at a path. Dead nodes were unmounted, but still have records to clean up.
+
+    Only the root can be in the middle of a drop; what the rows of its app mean then is told in
+    ``dropping``.
+    """
 
     COMPONENT = 1
     DIRECTORY = 2
     DEAD_COMPONENT = 3
     DEAD_DIRECTORY = 4
+    BEING_DROPPED = 5
+
+
+_COMPONENTS: Final = (NodeKind.COMPONENT, NodeKind.DEAD_COMPONENT, NodeKind.BEING_DROPPED)
 
 
 HAS_CHILDREN: Final = 0x10
@@ -79,7 +90,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_component(self) -> bool:
-        return self.kind in (NodeKind.COMPONENT, NodeKind.DEAD_COMPONENT)
+        return self.kind in _COMPONENTS
 
 
 def decode_node(value: bytes) -> Node:
@@ -89,7 +100,7 @@ def decode_node(value: bytes) -> Node:
         StoreFormatError: the row is damaged.
     """
     kind = value[0] & 0x0F if len(value) == NODE_SIZE else 0
-    if not NodeKind.COMPONENT <= kind <= NodeKind.DEAD_DIRECTORY:
+    if not NodeKind.COMPONENT <= kind <= NodeKind.BEING_DROPPED:
         raise StoreFormatError(f"an existence row is damaged ({value[:16].hex()!r}). {DAMAGED}")
     return Node(kind, unpack_id(value), bool(value[0] & HAS_CHILDREN))
 
@@ -263,12 +274,25 @@ def _decoded(what: str, decode: Callable[[bytes], R], value: bytes) -> R:
         raise StoreFormatError(f"a {what} is damaged: {error}. {DAMAGED}") from error
 
 
+def pages(section: Section, prefix: bytes, size: int = 1024) -> Iterator[list[tuple[bytes, bytes]]]:
+    """Rows below a prefix, some at a time, each page as it is when it is asked for."""
+    start = prefix
+    while page := section.scan(prefix, start=start, limit=size):
+        yield page
+        start = page[-1][0] + b"\0"
+
+
 def existence_key(parent_id: int, key: bytes) -> bytes:
     return b"E" + pack_id(parent_id) + key
 
 
 def existence_prefix(parent_id: int) -> bytes:
     return b"E" + pack_id(parent_id)
+
+
+def level_of(row_key: bytes) -> bytes:
+    """What the keys of existence rows below one node begin with; ends with the node's id."""
+    return row_key[:9]
 
 
 def child_key(row_key: bytes) -> bytes:

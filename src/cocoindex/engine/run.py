@@ -91,7 +91,7 @@ class Run:
         self.failures: list[Failure] = []
         self.failure_count = 0
         self.delete_error: BaseException | None = None
-        """The first failure of a deletion."""
+        """Why a drop could not delete everything: its first failure."""
         self.spoiled: set[int] = set()
         """Components (and their ancestors) that must run again: they lost a target state after
         they were done, or what they don't declare any more could not be deleted.

@@ -116,9 +116,9 @@ class StatsGroup:
         self._members = 0
         self._is_closed = False
 
-    def count(self, processor: str, counter: Counter) -> None:
+    def count(self, processor: str, counter: Counter, times: int = 1) -> None:
         row = self._rows.get(processor) or self._row(processor)
-        row[counter] += 1
+        row[counter] += times
         self._changes += 1
         if self._watchers:
             self._wake()

@@ -40,7 +40,7 @@ async def any_in_chunks(items: Sequence[T], act: Callable[[T], Awaitable[bool]])
     return any_did
 
 
-async def sweep(run: Run, owner_id: int, owner_path: Path, swept_by: Execution | None) -> None:
+async def sweep(run: Run, owner_id: int, owner_path: Path, swept_by: Execution) -> None:
     """Delete every tombstoned component of ``owner_id``."""
 
     def delete(row: tuple[bytes, bytes]) -> Awaitable[bool]:
@@ -62,7 +62,7 @@ class Deletion:
         owner_path: Path,
         tombstone_key: bytes,
         tombstone: bytes,
-        swept_by: Execution | None,
+        swept_by: Execution,
     ) -> None:
         row: TombstoneRow = rows.decode_tombstone(tombstone)
         self._run = run
@@ -72,7 +72,7 @@ class Deletion:
         self.id = rows.unpack_id(tombstone_key)
         relative = decode_path(row.relative_path)
         self.path = owner_path + relative
-        self._name = _name_by(relative)
+        self._name = name_by(relative)
         self._counted = False
         self.obstacle: ProviderUnavailable | None = None
         """Why the component's own items can't be deleted yet."""
@@ -89,7 +89,7 @@ class Deletion:
 
     @property
     def _stats(self) -> StatsGroup:
-        return self._run.stats if self._swept_by is None else self._swept_by.stats
+        return self._swept_by.stats
 
     async def run_guarded(self) -> bool:
         """Delete; a failure is reported, leaves the tombstone, and is tried again next time."""
@@ -119,8 +119,7 @@ class Deletion:
     def _defer(self) -> None:
         """Try again at the end of the run: what this needs may happen until then."""
         self._run.deferred.append(self)
-        if self._swept_by is not None:
-            self._swept_by.waits = True
+        self._swept_by.waits = True
 
     async def retry(self) -> bool:
         """Try again, because something else has been settled meanwhile."""
@@ -136,41 +135,32 @@ class Deletion:
         if error is None:  # something below it is left; that has its own message
             return
         self._failed()
-        if self._run.is_drop:
-            self._run.delete_error = self._run.delete_error or error
-        else:
-            self._run.warn_once(("unavailable", str(error)), "%s", error)
+        self._run.warn_once(("unavailable", str(error)), "%s", error)
 
     @property
-    def swept_by(self) -> int | None:
-        """The component that deletes it; none if all of the app is dropped."""
-        return None if self._swept_by is None else self._swept_by.id
+    def swept_by(self) -> int:
+        """The component that deletes it."""
+        return self._swept_by.id
 
     def _failed(self) -> None:
-        if self._swept_by is not None:
-            self._swept_by.subtree_failed = True
-            self._run.spoil_memos(self._swept_by.id)
+        self._swept_by.subtree_failed = True
+        self._run.spoil_memos(self._swept_by.id)
         if not self._counted:
             self._stats.count(self._name, Counter.STARTS)
         self._stats.count(self._name, Counter.ERRORS)
 
     async def _report(self, error: Exception) -> None:
         run, owner = self._run, self._swept_by
-        run.delete_error = run.delete_error or error
         run.note_failure(str(self), self._name, error)
-        is_mounted = owner is not None and owner.parent is not None
+        is_mounted = owner.parent is not None
         context = ExceptionContext(
             env_name=run.env_name,
             stable_path=str(self),
             processor_name=self._name,
-            mount_kind=owner.mount_kind
-            if owner is not None and is_mounted
-            else "delete_background",
-            parent_stable_path=str(owner) if owner is not None else None,
+            mount_kind=owner.mount_kind if is_mounted else "delete_background",
+            parent_stable_path=str(owner),
         )
-        if run.is_drop:
-            return
-        await route(owner.handlers if owner is not None and is_mounted else None, error, context)
+        await route(owner.handlers if is_mounted else None, error, context)
 
     async def _delete(self) -> bool:
         reach(FaultPoint.BEFORE_DELETE, self)
@@ -250,7 +240,7 @@ class Deletion:
         return entry
 
 
-def _name_by(keys: tuple[StableKey, ...]) -> str:
+def name_by(keys: tuple[StableKey, ...]) -> str:
     """The name of a component that has failed whenever it ran, by its path if that tells."""
     names = [key.name.rpartition("/")[2] for key in keys if isinstance(key, Symbol)]
     return names[-1] if names else "<unknown>"
@@ -300,21 +290,3 @@ def _remove_empty_directories(run: Run, node_id: int) -> None:
             return
         section.write(removal)
         node_id = parent_id
-
-
-async def delete_root(run: Run) -> None:
-    """Delete the root component and everything below it (``App.drop``)."""
-    section = run.app.section
-    raw = section.get(rows.existence_key(rows.ROOT_PARENT_ID, b""))
-    if raw is None:
-        return
-    tombstone = TombstoneRow(rows.ROOT_PARENT_ID, b"", b"")
-    key = rows.tombstone_key(rows.ROOT_PARENT_ID, rows.ROOT_ID)
-    dead = Node(NodeKind.DEAD_COMPONENT, rows.ROOT_ID, rows.decode_node(raw).has_children)
-    section.write(
-        [
-            (rows.existence_key(rows.ROOT_PARENT_ID, b""), dead.encode()),
-            (key, rows.encode(tombstone)),
-        ]
-    )
-    await sweep(run, rows.ROOT_PARENT_ID, (), None)

@@ -93,13 +93,14 @@ class Takeovers(msgspec.Struct, eq=False):
             owner_id = rows.unpack_id(raw)
             if target_path == container or owner_id == self._entry.component_id:
                 continue
-            owner = self._owner(owner_id)
-            for group, item in list(owner.at(target_path)):
+            found_items = list(self._owner(owner_id).at(target_path))
+            for group, item in found_items:
                 self._check_idle(owner_id, item)
                 key = group.group_key
                 self._taken.append((owner_id, key, item.key))
                 self._entry.group(key).put(_renumbered(item))
-            self._claims.append(target_path)
+            if found_items:  # else it is gone: in a drop, owner rows go last
+                self._claims.append(target_path)
 
     def tracks_below(self, container: bytes) -> bool:
         """Whether anything is tracked strictly below ``container``."""

@@ -76,10 +76,17 @@ class Stored:
                 found.add(node_id)
         return found
 
+    def is_being_dropped(self) -> bool:
+        """Whether a drop was interrupted: then nothing counts as settled."""
+        root = self.nodes().get(rows.ROOT_ID)
+        return root is not None and root[2].kind == NodeKind.BEING_DROPPED
+
     def states(self) -> dict[tuple[str, str], str]:
         """User states, by path of their component and key."""
         table = self.table("U")
         paths = self.paths() if table else {}
+        if table and self.is_being_dropped():
+            table = {key: value for key, value in table.items() if key[:8] in self.table("K")}
         return {
             (paths.get(rows.unpack_id(key[:8]), "?"), str(decode_key(key[9:]))): deserialize(
                 value, str
@@ -197,7 +204,9 @@ def _memos(
 def at_any_time(disk: MemoryDisk, app: str, outside: Outside) -> list[str]:
     """Violations of what holds at every instant, also right after a kill (§E4.8)."""
     stored = Stored(disk, app)
-    owners = stored.table("O")
+    owners, in_doubt = stored.table("O"), stored.is_being_dropped()
+    if in_doubt:  # those of what is deleted go last
+        owners = {path: owner for path, owner in owners.items() if owner in stored.table("K")}
     found = [
         f"{'/'.join(path)} exists outside, but nothing tracks it"
         for path in outside.ours()
@@ -209,7 +218,7 @@ def at_any_time(disk: MemoryDisk, app: str, outside: Outside) -> list[str]:
         if component not in nodes and component not in buried:
             found.append(f"tracking entry of {component}, which neither stands nor is buried")
         for group in row.groups:
-            if rows.target_path_of(group.path) == ROWS_PATH:
+            if rows.target_path_of(group.path) == ROWS_PATH and not in_doubt:
                 found += _believed(component, group, owners, outside)
     return found
 

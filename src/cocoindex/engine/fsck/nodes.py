@@ -88,7 +88,8 @@ def _parent_findings(survey: Survey, parent: _Parent, key: bytes) -> Iterator[Fi
 def _node_findings(survey: Survey, parent: _Parent, key: bytes, node: Node) -> Iterator[Finding]:
     is_root = parent.id == rows.ROOT_PARENT_ID
     where = partial(survey.path_at, parent.id, key)
-    if (is_root and (key or node.id != rows.ROOT_ID)) or node.id <= parent.id:
+    is_strange = bool(key) or node.id != rows.ROOT_ID if is_root else _is_dropped(node)
+    if is_strange or node.id <= parent.id:
         yield violation("I1", where(), f"node #{node.id} can't stand here")
         return
     if not is_root and readable(_is_key, key) is None:
@@ -120,6 +121,15 @@ def _node_findings(survey: Survey, parent: _Parent, key: bytes, node: Node) -> I
             "mount the directory again; the next update decides",
             partial(repair.revive_directory, parent.id),
         )
+
+
+def is_being_dropped(survey: Survey) -> bool:
+    root = survey.node_at(rows.ROOT_PARENT_ID, b"")
+    return root is not None and _is_dropped(root)
+
+
+def _is_dropped(node: Node) -> bool:
+    return node.kind == NodeKind.BEING_DROPPED
 
 
 def _is_key(key: bytes) -> bool:

@@ -19,7 +19,7 @@ from cocoindex.engine.fsck.survey import (
     readable,
     target_text,
 )
-from cocoindex.engine.rows import Item, ItemGroup, NodeKind, TrackingRow
+from cocoindex.engine.rows import Item, ItemGroup, TrackingRow
 
 UNNAMED: Final = encode_key(None)
 """The sequence that remembered ids are taken from."""
@@ -75,9 +75,7 @@ def _place_findings(survey: Survey, component_id: int, row: TrackingRow) -> Iter
             "correct the tracking row",
             partial(repair.correct_place, component_id),
         )
-    elif node.kind not in (NodeKind.COMPONENT, NodeKind.DEAD_COMPONENT) and (
-        component_id not in survey.tombstoned
-    ):
+    elif not node.is_component and component_id not in survey.tombstoned:
         yield violation(
             "I6",
             where(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from cocoindex.core.keys import Symbol, encode_key, key_segment
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from cocoindex.state.base import Batch, Section
 
 Rows = list[tuple[bytes, bytes | None]]
-
-_PAGE = 4096
 
 
 def delete_rows(*keys: bytes) -> Callable[[Section], Batch]:
@@ -298,18 +297,11 @@ def _find_place(section: Section, node_id: int) -> tuple[int, bytes] | None:
         node = None if place is None else _node(section, *place)
         if node is not None and node.id == node_id:
             return place
-    for key, value in _paged(section, b"E"):
+    for key, value in chain.from_iterable(rows.pages(section, b"E")):
         node = read_node(value)
         if node is not None and node.id == node_id and len(key) >= 9:
-            return int.from_bytes(key[1:9], "big"), rows.child_key(key)
+            return rows.unpack_id(rows.level_of(key)), rows.child_key(key)
     return None
-
-
-def _paged(section: Section, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    start = prefix
-    while page := section.scan(prefix, start=start, limit=_PAGE):
-        yield from page
-        start = page[-1][0] + b"\0"
 
 
 def _has_children(section: Section, node_id: int) -> bool:

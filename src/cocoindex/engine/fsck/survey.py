@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from cocoindex.core.keys import decode_key, path_text
 from cocoindex.engine import rows
-from cocoindex.engine.fsck.idset import IdSet
+from cocoindex.engine.idset import IdSet
 from cocoindex.engine.rows import Node, NodeKind, TrackingRow
 from cocoindex.state.base import SectionSnapshot
 
@@ -95,7 +95,7 @@ def readable(decode: Callable[[bytes], T], raw: bytes) -> T | None:
 
 
 def read_node(raw: bytes) -> Node | None:
-    if len(raw) != 9 or not NodeKind.COMPONENT <= raw[0] & 0x0F <= NodeKind.DEAD_DIRECTORY:
+    if len(raw) != 9 or not NodeKind.COMPONENT <= raw[0] & 0x0F <= NodeKind.BEING_DROPPED:
         return None
     return rows.decode_node(raw)
 

@@ -1,0 +1,348 @@
+"""Deleting everything an app tracks (``App.drop``).
+
+A drop in progress is one row: the root, marked. From the moment that it is on disk, each target
+state of the app counts as one that may be gone, and no memo counts at all. So nothing has to be
+written down before a sink is called, and afterwards only that the component is done: its
+tracking row and its place go. Owner rows, memos and the like are left until all is done, when
+the section is cleared in one stroke. A drop that does not come that far, because it is killed or
+because something can't be deleted, is followed by taking stock (see ``stock``).
+
+Existence rows are kept by the id of their parent, and a parent is older than its children. So one
+pass over that table, page by page, meets everything after what is above it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter as Tally
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cocoindex.core.keys import StableKey, decode_key
+from cocoindex.engine import rows
+from cocoindex.engine.absent_providers import ProviderUnavailable
+from cocoindex.engine.declarations import NO_DECLARATIONS
+from cocoindex.engine.entry import Entry
+from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.idset import IdSet
+from cocoindex.engine.planner import plan
+from cocoindex.engine.protocol import tell
+from cocoindex.engine.rows import Node, NodeKind
+from cocoindex.engine.run import Run
+from cocoindex.engine.sinks import resolve_children
+from cocoindex.engine.stats import Counter
+from cocoindex.engine.stock import is_being_dropped, take_stock
+from cocoindex.engine.submission import SinkActions, Submission
+from cocoindex.engine.sweep import name_by
+from cocoindex.errors import StoreFormatError
+
+if TYPE_CHECKING:
+    from cocoindex.engine.sinks import Children
+
+CHUNK = 1024
+"""Components whose actions go to the sinks together."""
+
+CHUNK_BYTES = 4 * 1024 * 1024
+"""Or fewer, if their tracking rows are larger than this."""
+
+PAGE = 128
+"""Nodes that are read at once, with their tracking rows."""
+
+
+async def delete_everything(run: Run) -> None:
+    """Delete all target states that the app tracks.
+
+    What can't be deleted stays tracked; ``run.delete_error`` is the first reason.
+    """
+    section = run.app.section
+    key = rows.existence_key(rows.ROOT_PARENT_ID, b"")
+    if is_being_dropped(run):
+        await take_stock(run, in_doubt=True)
+    raw = section.get(key)
+    if raw is None:
+        return
+    has_children = rows.decode_node(raw).has_children
+    section.write([(key, Node(NodeKind.BEING_DROPPED, rows.ROOT_ID, has_children).encode())])
+    if not await _Drop(run).delete_all():
+        await take_stock(run, in_doubt=False)
+
+
+class _Deletion(msgspec.Struct, eq=False, gc=False):
+    """One component on its way out."""
+
+    drop: _Drop
+    place_key: bytes
+    node: Node
+    entry: Entry
+    name: str
+    containers: tuple[bytes, ...] = ()
+    """Target paths of its containers."""
+    comes_last: bool = False
+    """Whether what is below one of its containers has to be deleted first."""
+    submission: Submission | None = None
+    """Until it is committed."""
+    to_apply: list[SinkActions] = []
+    """For the sinks that have not answered yet, in reverse order."""
+    is_waiting: bool = False
+
+    def __str__(self) -> str:
+        return self.drop.run.path_text_of(self.entry)
+
+    def answered(self, children: Children | None, error: BaseException | None) -> None:
+        """A sink has succeeded or failed."""
+        self.drop.answered(self, children, error)
+
+    def rows(self) -> list[tuple[bytes, bytes | None]]:
+        """What goes when its target states are gone. Owner rows only where they tell others
+        that a container is gone with all that is in it.
+        """
+        assert self.submission is not None
+        batch = self.submission.take_rows()
+        batch.append((rows.tracking_key(self.node.id), None))
+        if not self.node.has_children and self.node.id != rows.ROOT_ID:
+            batch.append((self.place_key, None))
+        batch += [(rows.owner_key(path), None) for path in self.containers]
+        return batch
+
+
+class _Drop:
+    """All passes over the tree of one app."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._section = run.app.section
+        self._failed = IdSet()
+        self._is_complete = True
+        self._is_first_pass = True
+        self._chunk: list[_Deletion] = []
+        self._chunk_bytes = 0
+        self._level = b""
+        """What the keys of the children that are being visited begin with."""
+        self._chunk_has_parents = False
+        """Whether something in the chunk must be gone before what stands below it."""
+        self._acting: list[_Deletion] = []
+        """What waits for sinks."""
+        self._unanswered = 0
+        self._answered: asyncio.Future[None]
+        self._begin_pass()
+
+    def _begin_pass(self) -> None:
+        self._done = 0
+        self._postponed = 0
+        self._waiting: Tally[str] = Tally()
+        self._obstacle: ProviderUnavailable | None = None
+
+    async def delete_all(self) -> bool:
+        """Pass over the tree until nothing is left, or nothing more can be done about it;
+        returns whether nothing is left.
+        """
+        while True:
+            await self._pass()
+            is_open = self._postponed or (self._waiting and self._done)
+            if not is_open:
+                break
+            self._is_first_pass = False
+            self._begin_pass()
+        if self._obstacle is not None:
+            self._give_up(self._obstacle)
+        return self._is_complete
+
+    def _give_up(self, obstacle: ProviderUnavailable) -> None:
+        """Nothing in this process knows how to delete what still waits."""
+        self._is_complete = False
+        self.run.delete_error = self.run.delete_error or obstacle
+        for name, count in self._waiting.items():
+            self.run.stats.count(name, Counter.STARTS, count)
+            self.run.stats.count(name, Counter.ERRORS, count)
+
+    # --- one pass ------------------------------------------------------------------------------
+
+    async def _pass(self) -> None:
+        for page in rows.pages(self._section, b"E", PAGE):
+            nodes = [rows.decode_node(value) for _, value in page]
+            tracked = self._section.get_many([rows.tracking_key(node.id) for node in nodes])
+            for (key, _), node, raw in zip(page, nodes, tracked, strict=True):
+                if self._is_open(node, raw):
+                    await self._visit(key, node, raw)
+        await self._apply()
+
+    def _is_open(self, node: Node, raw: bytes | None) -> bool:
+        """Whether there is something to delete. A component that has never committed anything
+        has no records, and neither has one that is done: only the first pass looks at it.
+        """
+        if raw is None:
+            return self._is_first_pass and node.is_component
+        return node.id not in self._failed
+
+    async def _visit(self, key: bytes, node: Node, raw: bytes | None) -> None:
+        if not key.startswith(self._level):
+            self._level = rows.level_of(key)
+            if self._chunk_has_parents:
+                await self._apply()
+        deletion = self._open(key, node, raw)
+        if deletion is None:
+            return
+        if deletion.comes_last:
+            if self._is_first_pass:
+                self._postponed += 1
+                return
+            await self._apply()  # it may take over what is below
+        if not self._plan(deletion):
+            return
+        self._chunk.append(deletion)
+        self._chunk_bytes += 0 if raw is None else len(raw)
+        self._chunk_has_parents |= node.has_children and bool(deletion.to_apply)
+        is_full = len(self._chunk) >= CHUNK or self._chunk_bytes >= CHUNK_BYTES
+        if is_full or deletion.containers:
+            await self._apply()
+
+    def _open(self, key: bytes, node: Node, raw: bytes | None) -> _Deletion | None:
+        place = rows.unpack_id(rows.level_of(key)), rows.child_key(key)
+        try:
+            entry = Entry(node.id, raw, *place)
+        except StoreFormatError as error:
+            entry = Entry(node.id, None, *place)
+            deletion = _Deletion(self, key, node, entry, self._name_by_place(*place))
+            self.run.stats.count(deletion.name, Counter.STARTS)
+            self._fail(deletion, error)
+            return None
+        name = entry.processor or self._name_by_place(*place)
+        deletion = _Deletion(self, key, node, entry, name)
+        for group in entry.groups.values():
+            for item in group.others.values():
+                if item.is_container:
+                    deletion.containers += (group.path_of(item.key),)
+                    deletion.comes_last |= item.children_first
+        return deletion
+
+    def _name_by_place(self, parent_id: int, key: bytes) -> str:
+        """The name of a component that has failed whenever it ran."""
+        keys: list[StableKey] = []
+        while key:
+            keys.append(decode_key(key))
+            raw = self._section.get(rows.node_key(parent_id))
+            if raw is None:
+                break
+            parent_id, key = rows.unpack_id(raw[:8]), raw[8:]
+            above = self._section.get(rows.existence_key(parent_id, key))
+            if above is None or rows.decode_node(above).is_component:
+                break
+        return name_by(tuple(reversed(keys)))
+
+    def _plan(self, deletion: _Deletion) -> bool:
+        """Ask the handlers; whether there is something to apply, or to commit."""
+        try:
+            reach(FaultPoint.BEFORE_DELETE, deletion)
+            reach(FaultPoint.BEFORE_PRECOMMIT, deletion)
+            submission = plan(self.run, deletion.entry, NO_DECLARATIONS, set(), mode="delete")
+        except ProviderUnavailable as error:
+            self._waiting[deletion.name] += 1
+            self._obstacle = self._obstacle or error
+            return False
+        except Exception as error:  # noqa: BLE001 - of a handler; the rest is deleted all the same
+            self.run.stats.count(deletion.name, Counter.STARTS)
+            self._fail(deletion, error)
+            return False
+        self.run.stats.count(deletion.name, Counter.STARTS)
+        deletion.submission = submission
+        deletion.to_apply = submission.sinks()[::-1]
+        return True
+
+    # --- applying ------------------------------------------------------------------------------
+
+    async def _apply(self) -> None:
+        """Delete the target states of the chunk."""
+        chunk, self._chunk = self._chunk, []
+        self._chunk_bytes, self._chunk_has_parents = 0, False
+        acting = [deletion for deletion in chunk if deletion.to_apply]
+        for deletion in chunk:
+            if not deletion.to_apply:
+                self._commit_or_fail(deletion)
+        if acting:
+            await self._call_sinks(acting)
+        if self.run.has_much_pending():
+            await self._section.flushed()
+
+    async def _call_sinks(self, acting: list[_Deletion]) -> None:
+        self._acting, self._unanswered = acting, len(acting)
+        self._answered = asyncio.get_running_loop().create_future()
+        try:
+            for deletion in acting:
+                deletion.is_waiting = True
+                self._call_next(deletion)
+            await self._answered
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        """Call no sink any more. What is called already may still act."""
+        for deletion in self._acting:
+            if deletion.is_waiting:
+                deletion.is_waiting = False
+                self.run.stats.finish_cancelled(deletion.name)
+
+    def _call_next(self, deletion: _Deletion) -> None:
+        run = self.run
+        run.sinks.apply(deletion.to_apply[-1], self._section, run.stats, deletion, deletion)
+
+    def answered(
+        self, deletion: _Deletion, children: Children | None, error: BaseException | None
+    ) -> None:
+        """A sink has succeeded or failed with the actions of a component."""
+        try:
+            if error is None:
+                error = self._advance(deletion, children)
+            if error is not None:
+                self._fail(deletion, error)
+        except BaseException as fatal:  # noqa: BLE001 - raised where the sinks are waited for
+            self._let_go()  # at once: else a sink might be called before that
+            tell(self._answered, fatal)
+            return
+        if not deletion.is_waiting:
+            self._unanswered -= 1
+            if not self._unanswered:
+                tell(self._answered, None)
+
+    def _advance(self, deletion: _Deletion, children: Children | None) -> BaseException | None:
+        """Go on after a sink has succeeded; returns what failed."""
+        try:
+            resolve_children(deletion.to_apply.pop(), children)
+            reach(FaultPoint.AFTER_SINK, deletion)
+            if deletion.to_apply:
+                self._call_next(deletion)
+            else:
+                self._commit(deletion)
+        except BaseException as error:  # noqa: BLE001 - told to whom it concerns
+            return error
+        return None
+
+    def _commit_or_fail(self, deletion: _Deletion) -> None:
+        try:
+            self._commit(deletion)
+        except Exception as error:  # noqa: BLE001 - one component's
+            self._fail(deletion, error)
+
+    def _commit(self, deletion: _Deletion) -> None:
+        reach(FaultPoint.BEFORE_COMMIT, deletion)
+        self._section.write(deletion.rows())
+        deletion.submission = None
+        reach(FaultPoint.AFTER_COMMIT, deletion)
+        deletion.is_waiting = False
+        self.run.stats.count(deletion.name, Counter.DELETES)
+        self._done += 1
+
+    def _fail(self, deletion: _Deletion, error: BaseException) -> None:
+        """It stays tracked, with all that its target states may be now."""
+        if not isinstance(error, Exception):
+            raise error
+        run = self.run
+        if deletion.submission is not None:
+            self._section.write(deletion.submission.precommit_rows())
+        deletion.is_waiting = False
+        self._failed.add(deletion.node.id)
+        self._is_complete = False
+        run.stats.count(deletion.name, Counter.ERRORS)
+        run.delete_error = run.delete_error or error
+        run.note_failure(str(deletion), deletion.name, error)
