@@ -29,10 +29,8 @@ def running_bodies() -> list[tuple[str, str]]:
 def _contexts(frame: FrameType | None) -> Iterator[Context]:
     """The context of the job that a thread with this stack is running, if it is a worker."""
     while frame is not None:
-        if frame.f_code.co_filename == workers.__file__ and "job" in frame.f_locals:
-            job = frame.f_locals["job"]
-            if job is not None:
-                yield job.context
+        if frame.f_code is workers.WorkerPool.run_job.__code__:
+            yield frame.f_locals["context"]
             return
         frame = frame.f_back
 

@@ -87,12 +87,11 @@ async def _begin(child: Execution, parent: Execution) -> None:
 def _end(child: Execution, ready: Ready | None) -> None:
     """Count the child out; without ``ready`` it has failed."""
     parent = _parent(child)
-    child.release_permit()
+    if child.has_permit:
+        child.release_permit()
     deps = ready.deps if ready is not None and parent.collects_deps else None
-    failed = ready is None or child.subtree_failed
-    parent.absorb_child(deps, failed=failed, kept_any=child.kept_any, waits=child.waits)
     child.stats.member_finished()
-    parent.child_finished()
+    parent.child_ended(child, deps, failed=ready is None or child.subtree_failed)
     child.dispose()
 
 

@@ -203,12 +203,14 @@ class Execution:
         """The tracking entry as it is now, to look at."""
         app = self.run.app
         if self._entry is None or self._entry_takeovers != app.takeovers:
-            raw = None
-            if not self.place.is_fresh:
-                raw = app.section.get(rows.tracking_key(self.id))
-            self._entry = Entry(self.id, raw, self.place.parent_id, self.place.key)
+            self._entry = self._read_entry()
             self._entry_takeovers = app.takeovers
         return self._entry
+
+    def _read_entry(self) -> Entry:
+        place = self.place
+        raw = None if place.is_fresh else self.run.app.section.get(rows.tracking_key(self.id))
+        return Entry(self.id, raw, place.parent_id, place.key)
 
     @property
     def was_memoized(self) -> bool:
@@ -217,6 +219,8 @@ class Execution:
 
     def take_entry(self) -> Entry:
         """The tracking entry as it is now, to work on."""
+        if self._entry is None:
+            return self._read_entry()
         entry = self.peek_entry()
         self._entry = None
         return entry
@@ -246,7 +250,16 @@ class Execution:
     def child_started(self) -> None:
         self.pending_children += 1
 
-    def child_finished(self) -> None:
+    def child_ended(self, child: Execution, deps: rows.Dependencies | None, *, failed: bool) -> None:
+        """A mounted child is counted out; its dependencies and troubles count for this one."""
+        if deps is not None:
+            self.frame.receive_child(deps)
+        if failed:
+            self.subtree_failed = True
+        if child.kept_any:
+            self.kept_any = True
+        if child.waits:
+            self.waits = True
         self.pending_children -= 1
         if self.pending_children == 0 and self._children_idle is not None:
             if not self._children_idle.done():
@@ -260,19 +273,10 @@ class Execution:
                 self._children_idle = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._children_idle)
 
-    def absorb_child(
-        self, deps: rows.Dependencies | None, *, failed: bool, kept_any: bool, waits: bool
-    ) -> None:
-        """A mounted child has ended: its dependencies and troubles count for this component."""
-        if deps is not None:
-            self.frame.receive_child(deps)
-        self.subtree_failed |= failed
-        self.kept_any |= kept_any
-        self.waits |= waits
-
     def dispose(self) -> None:
         """Let go of everything at the end, so that nothing waits for the cycle collector."""
-        self.release_memo()
+        if self.memo is not None:
+            self.release_memo()
         self.args, self.kwargs = (), {}
         self.declarations = NO_DECLARATIONS
         self.memos = self.user_state = None

@@ -46,7 +46,8 @@ class Limiter:
 
     def release(self) -> None:
         self._free += 1
-        self._wake_soon()
+        if self._waiting:
+            self._wake_soon()
 
     def _wake_soon(self) -> None:
         if self._waiting and not self._is_waking:

@@ -155,7 +155,8 @@ class StatsGroup:
 
     def member_finished(self) -> None:
         self._members -= 1
-        self._end_if_done()
+        if self._is_closed:
+            self._end_if_done()
 
     def close(self) -> None:
         """Nothing more will be mounted into this group; it ends with its last member."""

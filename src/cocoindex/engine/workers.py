@@ -155,11 +155,12 @@ class WorkerPool:
             except IndexError:
                 self._announce()
                 return
-            self._run(*job)
+            self.run_job(*job)
 
-    def _run(
+    def run_job(
         self, future: _Future, context: Context, call: Callable[[], Any], returns: _Returns
     ) -> None:
+        """What a thread does with one job. By this name others find out what it is doing."""
         if future.cancelled():
             return
         self._leave_to_others()
