@@ -25,6 +25,7 @@ class SectionModel(RuleBasedStateMachine):
         self.model: dict[bytes, bytes] = {}
         self.durable: dict[bytes, bytes] = {}
         self.views = []
+        self.leases = []
         self.open()
 
     @property
@@ -54,6 +55,21 @@ class SectionModel(RuleBasedStateMachine):
     def snapshot(self):
         context = self.section.snapshot()
         self.views.append((context, context.__enter__(), dict(self.model)))
+
+    @rule()
+    def lease(self):
+        """Taken, or given back."""
+        if self.leases:
+            self.leases.pop().__exit__(None, None, None)
+        else:
+            self.leases.append(self.section.acquire_lease())
+            self.leases[-1].__enter__()
+
+    @rule(keys=st.lists(KEYS))
+    def get_ahead(self, keys):
+        keys.sort()
+        expected = [self.model.get(key) for key in keys]
+        assert [self.section.get(key, ahead=True) for key in keys] == expected
 
     @rule(keys=st.lists(KEYS))
     def get(self, keys):
@@ -95,6 +111,7 @@ class LmdbModel(SectionModel):
     @rule()
     def reopen(self):
         self.end_views()
+        self.leases.clear()
         self.store.close()
         self.store = open_store(self.directory, map_size=1 << 16)
         self.durable = dict(self.model)
@@ -111,6 +128,7 @@ class MemoryModel(SectionModel):
     @rule()
     def crash(self):
         self.end_views()
+        self.leases.clear()
         self.store = self.store.crash()
         self.model = dict(self.durable)
 

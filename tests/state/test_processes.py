@@ -210,3 +210,29 @@ def test_a_surviving_child_does_not_keep_the_lease_of_its_parent(start, tmp_path
     with store.section("app").acquire_lease(wait_seconds=60):
         pass
     store.close()
+
+
+def test_what_was_read_ahead_under_one_lease_is_read_again_under_the_next(store, start, place):
+    keys = [b"%02d" % number for number in range(20)]
+    section = store.section("app")
+    section.write([(key, b"old") for key in keys])
+    store.flush()
+    with section.acquire_lease():
+        assert [section.get(key, ahead=True) for key in keys[:3]] == [b"old"] * 3
+    writer = start(
+        """
+        import sys
+        from cocoindex.state.open import open_store
+        store = open_store(sys.argv[1])
+        section = store.section("app")
+        with section.acquire_lease():
+            section.write([(b"%02d" % number, b"new") for number in range(20)])
+            store.flush()
+        print("written", flush=True)
+        """,
+        place,
+    )
+    assert writer.stdout.readline() == "written\n"
+    assert [section.get(key, ahead=True) for key in keys] == [b"new"] * 20
+    with section.acquire_lease():
+        assert [section.get(key, ahead=True) for key in keys] == [b"new"] * 20

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from cocoindex.callables.identity import Identity
-from cocoindex.core.canonical import SCALARS, WRITERS, Canon, StateFn
+from cocoindex.core.canonical import SCALARS, WRITERS, Canon, StateFn, exact_form
 from cocoindex.core.fingerprint import Domain
 from cocoindex.core.logic import Home, registry
 from cocoindex.core.memo_key import canonical_form
@@ -87,25 +87,23 @@ class CallKeys:
             labels, slots, values = self._taken_apart(args, kwargs)
         if self._home is not None and not self._home.counts:
             registry.use(self._home)
-        out = bytearray(self._identity.digest())
+        out: bytes | bytearray = self._identity.digest()
         ends = [len(out)]
         states: list[StateFn] = []
         try:
-            for index, value in enumerate(values):
-                out += slots[index]
-                start = len(out)
-                cls = type(value)
-                if cls in SCALARS:
-                    SCALARS[cls](out, value, _NO_CANON)
-                else:
-                    WRITERS[cls](out, value, Canon(states))
-                if len(out) - start > _LONGEST_FORM:
-                    out[start:] = _LONG + _long_digest(out[start:])
+            if len(values) == 1:  # as most calls have it: nothing to collect
+                out = out + slots[0] + _form(values[0], states)
                 ends.append(len(out))
+            else:
+                out = bytearray(out)
+                for index, value in enumerate(values):
+                    out += slots[index]
+                    out += _form(value, states)
+                    ends.append(len(out))
         except UsageTypeError as error:
             label = labels[len(ends)]
             raise UsageTypeError(f"argument {label!r} of {self._name}(): {error}") from error
-        return CallKey(_call_digest(out), tuple(states), labels, out, tuple(ends))
+        return CallKey(_call_digest(out), states, labels, out, ends)
 
     def _taken_apart(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -127,7 +125,21 @@ class CallKeys:
             yield _Argument(_keyword(name), name, kwargs[name])
 
 
+_ROWS: Final = frozenset((list, tuple))
 _NO_CANON: Final = Canon(None)  # scalars don't look at it
+
+
+def _form(value: Any, states: list[StateFn]) -> bytes | bytearray:
+    """The canonical form of an argument, or what stands for a long one."""
+    kind = type(value)
+    form: bytes | bytearray | None = exact_form(value) if kind in _ROWS else None
+    if form is None:
+        form = bytearray()
+        if kind in SCALARS:
+            SCALARS[kind](form, value, _NO_CANON)
+        else:
+            WRITERS[kind](form, value, Canon(states))
+    return form if len(form) <= _LONGEST_FORM else _LONG + _long_digest(form)
 
 
 def _keyword(name: str) -> bytes:

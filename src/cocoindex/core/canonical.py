@@ -235,6 +235,16 @@ def plain_form(value: Sequence[Any]) -> bytes | None:
         return None
 
 
+def exact_form(value: list[Any] | tuple[Any, ...]) -> bytes | None:
+    """:func:`plain_form` where all is of exactly such types, else None."""
+    if not _PLAIN.issuperset(map(type, value)):
+        return None
+    try:
+        return _encode(value)
+    except (OverflowError, UnicodeEncodeError):
+        return None
+
+
 def write_sequence(out: bytearray, value: Sequence[Any], canon: Canon) -> None:
     """Form of a list, a tuple or any other sequence."""
     # A tuple is a value: whether two places share one must not matter, and a cycle always

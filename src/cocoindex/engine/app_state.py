@@ -157,8 +157,9 @@ class ScratchSection:
     def name(self) -> str:
         return self._base.name
 
-    def get(self, key: bytes) -> bytes | None:
-        return self._written[key] if key in self._written else self._base.get(key)
+    def get(self, key: bytes, *, ahead: bool = False) -> bytes | None:
+        written = self._written
+        return written[key] if key in written else self._base.get(key, ahead=ahead)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self.get(key) for key in keys]

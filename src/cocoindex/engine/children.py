@@ -132,7 +132,7 @@ def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
         memo.asked_context = scope.frame.take_context()
     if found is not Probe.HIT or not memo.is_readable():
         return False
-    note_hit(run, scope.stats, memo)
+    note_hit(run, scope.stats, memo.function.name, memo.component_id)
     if parent.collects_deps:
         parent.frame.receive_child(memo.deps)
     return True

@@ -74,10 +74,11 @@ class ComponentMemo:
         function: Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        call_key: CallKey | None = None,
     ) -> None:
         self.function = function
-        self.call_key: CallKey | None = None
-        """Set by the probe, if the function is memoized."""
+        self.call_key = call_key
+        """Found by the probe, if the function is memoized and nobody has found it before."""
         self.found: Probe | None = None
         """What the probe has said, once it was made."""
         self._run = run
@@ -120,10 +121,14 @@ class ComponentMemo:
 
     def _probe(self) -> Probe:
         run, function = self._run, self.function
-        raw = self._raw = None if self._place.is_fresh else run.app.section.get(self._key)
+        raw = self._raw = (
+            None if self._place.is_fresh else run.app.section.get(self._key, ahead=True)
+        )
         if not function.memo:
             return Probe.MISS
-        call_key = self.call_key = function.call_key(self._args, self._kwargs)
+        call_key = self.call_key
+        if call_key is None:
+            call_key = self.call_key = function.call_key(self._args, self._kwargs)
         if raw is None or run.full_reprocess:
             return Probe.MISS
         try:
@@ -207,6 +212,13 @@ class ComponentMemo:
             self.found = Probe.MISS
             return False
         return True
+
+    def pattern(self) -> rows.MemoPattern | None:
+        """By what memos like this one, just reused, are known; None if each has to be asked."""
+        raw, row = self._raw, self._row
+        if raw is None or row is None or self._checks or row.value != _NOTHING:
+            return None
+        return rows.MemoPattern(raw, row)
 
     def close(self) -> None:
         """Let go of state functions that nobody has come to wait for."""

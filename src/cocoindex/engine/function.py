@@ -32,7 +32,7 @@ class CallKey(msgspec.Struct):  # one per call: nothing is made faster
     """Readable labels of the parts, to answer *why did it run*."""
     written: bytes | bytearray
     """What was fingerprinted: the digest of the function, then the arguments."""
-    ends: tuple[int, ...]
+    ends: Sequence[int]
     """Where in it each part ends."""
 
     def digests(self) -> bytes:

@@ -54,7 +54,7 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
                 execution.kwargs,
             )
             if await _is_hit(execution, memo):
-                note_hit(execution.run, stats, memo)
+                note_hit(execution.run, stats, execution.name, execution.id)
                 return Ready(memo.result(), memo.deps)
             memo.drop()
             reach(FaultPoint.MEMO_DROPPED, execution)
@@ -123,10 +123,10 @@ async def _is_hit(execution: Execution, memo: ComponentMemo) -> bool:
     return found is Probe.HIT and memo.is_readable()
 
 
-def note_hit(run: Run, stats: StatsGroup, memo: ComponentMemo) -> None:
+def note_hit(run: Run, stats: StatsGroup, name: str, component_id: int) -> None:
     """Count a reused component."""
-    stats.count_reused(memo.function.name)
-    run.mark_decided(memo.component_id, Decided.REUSED)
+    stats.count_reused(name)
+    run.mark_decided(component_id, Decided.REUSED)
 
 
 async def _process(execution: Execution) -> Any:

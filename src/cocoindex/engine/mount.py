@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from cocoindex.core.deadline import check_cancellation
 from cocoindex.core.introspect import subpath_name
-from cocoindex.core.keys import StableKey, Symbol, normalize_key
+from cocoindex.core.keys import StableKey, Symbol, normalize_and_encode, normalize_key
 from cocoindex.core.listing import Unlisted
 from cocoindex.engine.children import (
     ComponentMountHandle,
@@ -32,9 +32,11 @@ from cocoindex.engine.scope import (
     current_or_none,
     current_scope,
 )
+from cocoindex.engine.siblings import Siblings
 from cocoindex.errors import DuplicateError, UsageError, UsageTypeError, UsageValueError
 
 if TYPE_CHECKING:
+    from cocoindex.engine.function import CallKey
     from cocoindex.engine.providers import TargetState, TargetStateProvider
     from cocoindex.engine.tree import Level, Place
 
@@ -106,9 +108,10 @@ async def mount(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     keys, place = _claim(scope, subkeys)
     memo = None
     if function.memo:
-        memo = _not_reused(scope.for_probing(), keys, place, function, args, kwargs)
-        if memo is None:
-            await _breathe(scope.execution)
+        memo = ComponentMemo(scope.execution.run, place, function, args, kwargs)
+        if _is_reused(scope.for_probing(), keys, memo):
+            if _count_reused(scope.execution):
+                await _breathe(scope.execution)
             return handle
     await start_background(_child(scope, keys, place, function, args, kwargs, memo), handle)
     return handle
@@ -172,10 +175,12 @@ async def mount_each(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     try:
         if hasattr(rest[0], "__aiter__"):
             async for item in rest[0]:
-                await each.start(item)
+                if each.mount(item):
+                    await each.go_on()
         else:
             for item in _pairs(rest[0]):
-                await each.start(item)
+                if each.mount(item):
+                    await each.go_on()
     except BaseException:  # raised again: also for whoever catches it, this is no whole listing
         each.keep_the_rest()
         raise
@@ -204,16 +209,21 @@ class _Each:
         self._kwargs = kwargs
         self._call = scope.execution.tree.each_call(self._keys)
         self._level: Level | None = None
+        self._safe_length = scope.execution.run.limits.key_bytes or sys.maxsize
+        """Up to which an encoded key is not too long."""
+        self._siblings = Siblings(self._probing, function)
+        self._next: Execution | None = None
+        """The component to start next."""
 
     def keep_the_rest(self) -> None:
         """Nothing that is not listed is known to be gone."""
         self._call.unlisted.append(lambda _key: True)
 
-    async def start(self, item: Any) -> None:
-        """Mount one item's component, as soon as the limit allows."""
+    def mount(self, item: Any) -> bool:
+        """Mount one item's component; return whether to wait for :meth:`go_on` before the next."""
         if isinstance(item, Unlisted):
             self._call.unlisted.append(item.match)
-            return
+            return False
         try:
             key, value = item
         except (TypeError, ValueError):
@@ -221,29 +231,60 @@ class _Each:
                 f"mount_each() takes (key, value) pairs; got {type(item).__name__}{self.hint}"
             ) from None
         _check_running(self._scope)
-        mounted = self._mount(key if type(key) is str else normalize_key(key), value)
-        if mounted is not None:
-            await start_background(mounted, self.handle)
-        else:
-            await _breathe(self._scope.execution)
+        key, encoded = normalize_and_encode(key)
+        level = self._level
+        if level is None or len(encoded) > self._safe_length:
+            level = self._level_for(key)
+        return self._mount_at(level, encoded, (*self._keys, key), (value, *self._args))
 
-    def _mount(self, key: StableKey, value: Any) -> Execution | None:
+    def _mount_at(
+        self, level: Level, encoded: bytes, keys: tuple[StableKey, ...], args: tuple[Any, ...]
+    ) -> bool:
+        parent = self._scope.execution
+        if not level.claim(encoded):
+            raise parent.tree.taken(keys, parent.__str__)
+        call_key = None
+        if self._function.memo:
+            call_key = self._siblings.call_key(keys, args, self._kwargs)
+            if call_key is not None and self._siblings.reuse(level, encoded, call_key):
+                return _count_reused(parent)
+        self._next = self._unless_reused(keys, parent.tree.place(level, encoded), args, call_key)
+        return self._next is not None or _count_reused(parent)
+
+    def _level_for(self, key: StableKey) -> Level:
+        """Where the components stand, if ``key`` is one that is allowed there."""
+        parent = self._scope.execution
+        if self._level is not None:
+            parent.run.limits.check_path_key(key)
+            return self._level
+        parent.run.limits.check_path((*parent.path, *self._keys, key), len(self._keys) + 1)
+        self._level = parent.tree.level(self._keys, parent.__str__)
+        return self._level
+
+    def _unless_reused(
+        self,
+        keys: tuple[StableKey, ...],
+        place: Place,
+        args: tuple[Any, ...],
+        call_key: CallKey | None,
+    ) -> Execution | None:
         """The component to start for one item; None if its memo was reused."""
-        parent, keys = self._scope.execution, (*self._keys, key)
-        limits, tree = parent.run.limits, parent.tree
-        if self._level is None:
-            limits.check_path(parent.path + keys, len(keys))
-            self._level = tree.level(self._keys, parent.__str__)
-        else:
-            limits.check_path_key(key)
-        place = tree.claim_in(self._level, keys, parent.__str__)
-        memo, args = None, (value, *self._args)
-        function, kwargs = self._function, self._kwargs
+        memo, function, kwargs = None, self._function, self._kwargs
         if function.memo:
-            memo = _not_reused(self._probing, keys, place, function, args, kwargs)
-            if memo is None:
+            run = self._scope.execution.run
+            memo = ComponentMemo(run, place, function, args, kwargs, call_key)
+            if _is_reused(self._probing, keys, memo):
+                self._siblings.follow(memo)
                 return None
         return _child(self._scope, keys, place, function, args, kwargs, memo, "mount_each")
+
+    async def go_on(self) -> None:
+        """Start what was mounted, as soon as the limit allows; or let the event loop breathe."""
+        child, self._next = self._next, None
+        if child is not None:
+            await start_background(child, self.handle)
+        else:
+            await _breathe(self._scope.execution)
 
 
 # --- parts ---------------------------------------------------------------------------------------
@@ -300,13 +341,17 @@ def _check_running(scope: ComponentContext) -> None:
         raise UsageError(f"component {scope} has finished; it can't mount anything any more")
 
 
-async def _breathe(execution: Execution) -> None:
-    """After a child was reused on the spot: let the event loop go on now and then."""
+def _count_reused(execution: Execution) -> bool:
+    """Count a child that was reused on the spot; return whether to :func:`_breathe` now."""
     execution.reused_children += 1
-    if execution.reused_children % HITS_PER_YIELD == 0:
-        await asyncio.sleep(0)
-        if execution.run.has_much_pending():  # changed memo states are rows, too
-            await execution.run.app.section.flushed()
+    return execution.reused_children % HITS_PER_YIELD == 0
+
+
+async def _breathe(execution: Execution) -> None:
+    """Let the event loop go on."""
+    await asyncio.sleep(0)
+    if execution.run.has_much_pending():  # changed memo states are rows, too
+        await execution.run.app.section.flushed()
 
 
 def _is_live_component_class(fn: Any) -> bool:
@@ -333,18 +378,10 @@ def _claim(
     return relative, parent.tree.claim(relative, parent.__str__)
 
 
-def _not_reused(
-    probing: ComponentContext,
-    keys: tuple[StableKey, ...],
-    place: Place,
-    function: Function,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> ComponentMemo | None:
-    """The probed memo of a child that has to run; None if it was reused."""
+def _is_reused(probing: ComponentContext, keys: tuple[StableKey, ...], memo: ComponentMemo) -> bool:
+    """Whether a child does not have to run, since its memo was reused."""
     probing.subpath = keys
-    memo = ComponentMemo(probing.execution.run, place, function, args, kwargs)
-    return None if reuse_now(probing, memo) else memo
+    return reuse_now(probing, memo)
 
 
 def _child(

@@ -22,7 +22,7 @@ tag    key                             value
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import IntEnum
 from functools import lru_cache
 from struct import Struct as Packing
@@ -69,6 +69,9 @@ _COMPONENTS: Final = (NodeKind.COMPONENT, NodeKind.DEAD_COMPONENT, NodeKind.BEIN
 
 HAS_CHILDREN: Final = 0x10
 NODE_SIZE: Final = 9
+_KIND: Final = 0x0F
+_KINDS: Final = frozenset(NodeKind)
+_COMPONENT: Final = int(NodeKind.COMPONENT)
 
 DAMAGED: Final = "Check the store with 'cocoindex state fsck', or restore it from a backup."
 
@@ -99,10 +102,23 @@ def decode_node(value: bytes) -> Node:
     Raises:
         StoreFormatError: the row is damaged.
     """
-    kind = value[0] & 0x0F if len(value) == NODE_SIZE else 0
-    if not NodeKind.COMPONENT <= kind <= NodeKind.BEING_DROPPED:
+    kind = kind_of(value) if len(value) == NODE_SIZE else 0
+    if kind not in _KINDS:
         raise StoreFormatError(f"an existence row is damaged ({value[:16].hex()!r}). {DAMAGED}")
     return Node(kind, unpack_id(value), bool(value[0] & HAS_CHILDREN))
+
+
+def kind_of(value: bytes) -> int:
+    """The :class:`NodeKind` in an existence row that is not damaged."""
+    return value[0] & _KIND
+
+
+def check_nodes(values: Collection[bytes]) -> None:
+    """Raise what decoding these existence rows would raise, but decode none of them."""
+    sizes = {len(value) for value in values}
+    if not sizes <= {NODE_SIZE} or not _KINDS.issuperset({kind_of(value) for value in values}):
+        for value in values:
+            decode_node(value)
 
 
 State = tuple[int, bytes | None]
@@ -249,6 +265,35 @@ class ComponentMemoRow(msgspec.Struct, array_like=True, gc=False):
     parts: bytes
 
 
+_MEMO_HEAD: Final = b"\x97\xc4\x10"
+"""An array of seven, the first of them 16 bytes: how each component memo begins."""
+
+
+class MemoPattern:
+    """What a component memo has in common with others of the same function.
+
+    That is everything but the fingerprint at its begin and the digests of the call's parts at
+    its end. Where the bytes in between are equal, and equally many, so is all that they encode.
+    """
+
+    __slots__ = ("_common", "_end", "_size")
+
+    def __init__(self, raw: bytes, row: ComponentMemoRow) -> None:
+        """``row`` is what ``raw`` encodes."""
+        self._size = len(raw)
+        self._end = len(raw) - len(row.parts)
+        self._common = raw[len(_MEMO_HEAD) + len(row.fingerprint) : self._end]
+
+    def matches(self, raw: bytes, fingerprint: bytes) -> bool:
+        """Whether ``raw`` is the memo of the call ``fingerprint``, and like this one otherwise."""
+        head = _MEMO_HEAD + fingerprint
+        return (
+            raw.startswith(head)
+            and raw[len(head) : self._end] == self._common
+            and len(raw) == self._size
+        )
+
+
 encode = msgspec.msgpack.Encoder().encode
 _decode_tracking = msgspec.msgpack.Decoder(TrackingRow).decode
 _decode_tombstone = msgspec.msgpack.Decoder(TombstoneRow).decode
@@ -310,6 +355,11 @@ def tracking_key(component_id: int) -> bytes:
 
 def component_memo_key(component_id: int) -> bytes:
     return b"C" + pack_id(component_id)
+
+
+def memo_key_below(existence_row: bytes) -> bytes | None:
+    """The key of a component's memo by its existence row; None if that is no live component's."""
+    return b"C" + existence_row[1:] if existence_row[0] & _KIND == _COMPONENT else None
 
 
 def function_memo_prefix(component_id: int) -> bytes:

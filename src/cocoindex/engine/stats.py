@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 R = TypeVar("R")
 
@@ -101,6 +101,10 @@ class Counter(IntEnum):
     ERRORS = 5
 
 
+_STARTS: Final = int(Counter.STARTS)
+_UNCHANGED: Final = int(Counter.UNCHANGED)
+
+
 class StatsGroup:
     """Counters of one operation or ``stats_group``. Belongs to the environment's loop."""
 
@@ -131,10 +135,12 @@ class StatsGroup:
 
     def count_reused(self, processor: str) -> None:
         """An execution that has started, and found nothing to do."""
-        row = self._row(processor)
-        row[Counter.STARTS] += 1
-        row[Counter.UNCHANGED] += 1
-        self._changed()
+        row = self._rows.get(processor) or self._row(processor)
+        row[_STARTS] += 1
+        row[_UNCHANGED] += 1
+        self._changes += 1
+        if self._watchers:
+            self._wake()
 
     def count_target(self, name: str, done: TargetStats) -> None:
         """What a sink reports; from any thread."""

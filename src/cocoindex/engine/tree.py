@@ -29,23 +29,46 @@ class Level:
 
     __slots__ = ("found", "mounted", "node_id", "stored")
 
-    def __init__(self, node_id: int, stored: dict[bytes, Node]) -> None:
+    def __init__(self, node_id: int, stored: dict[bytes, bytes]) -> None:
         self.node_id = node_id
         self.stored = stored
+        """Existence rows, by encoded key. Most are mounted again, and never decoded."""
         self.mounted: dict[bytes, Level | None] = {}
         """By encoded key: the level below a directory, or None for a component."""
         self.found = 0
         """How many of ``mounted`` were stored and alive before."""
 
+    def claim(self, key: bytes) -> bool:
+        """Claim the path of a component; False if it is taken.
+
+        Next comes its :meth:`MountTree.place`; or, if what is stored there stays as it is, just
+        one more of :attr:`found`.
+        """
+        if key in self.mounted:
+            return False
+        self.mounted[key] = None
+        return True
+
+    def node(self, key: bytes) -> Node | None:
+        """The stored node at ``key``."""
+        row = self.stored.get(key)
+        return None if row is None else rows.decode_node(row)
+
+    def count(self, kind: NodeKind) -> int:
+        """How many of the stored nodes are of a kind."""
+        return sum(rows.kind_of(row) == kind for row in self.stored.values())
+
     def unmounted(self) -> list[tuple[bytes, Node]]:
         if self.found == len(self.stored):
             return []
-        return [(k, n) for k, n in self.stored.items() if n.is_live and k not in self.mounted]
+        left = ((k, rows.decode_node(v)) for k, v in self.stored.items() if k not in self.mounted)
+        return [(key, node) for key, node in left if node.is_live]
 
     def dead_directories(self) -> list[tuple[bytes, Node]]:
         if self.found == len(self.stored):
             return []
-        return [(k, n) for k, n in self.stored.items() if n.kind == NodeKind.DEAD_DIRECTORY]
+        nodes = ((key, rows.decode_node(row)) for key, row in self.stored.items())
+        return [(key, node) for key, node in nodes if node.kind == NodeKind.DEAD_DIRECTORY]
 
 
 class Place(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -122,7 +145,10 @@ class MountTree:
         """
         if not keys:
             raise UsageValueError(f"Path is empty: a component below {where()} needs a subpath")
-        return self.claim_in(self.level(keys[:-1], where), keys, where)
+        level, encoded = self.level(keys[:-1], where), encode_key(keys[-1])
+        if not level.claim(encoded):
+            raise self.taken(keys, where)
+        return self.place(level, encoded)
 
     def level(self, keys: Sequence[StableKey], where: Callable[[], str]) -> Level:
         """The directory level at ``keys``; raises like :meth:`claim`."""
@@ -131,17 +157,12 @@ class MountTree:
             level = self._enter(level, key, keys[: position + 1], where)
         return level
 
-    def claim_in(self, level: Level, keys: Sequence[StableKey], where: Callable[[], str]) -> Place:
-        """:meth:`claim`, where the level of the last key is known."""
-        encoded = encode_key(keys[-1])
-        if encoded in level.mounted:
-            raise DuplicateError(
-                f"component path {_text(where, keys)} already exists: "
-                "it was mounted, or used as a directory, earlier in this run"
-            )
-        place = self._ensure_component(level, encoded)
-        level.mounted[encoded] = None
-        return place
+    def taken(self, keys: Sequence[StableKey], where: Callable[[], str]) -> DuplicateError:
+        """What to raise about a path that is taken."""
+        return DuplicateError(
+            f"component path {_text(where, keys)} already exists: "
+            "it was mounted, or used as a directory, earlier in this run"
+        )
 
     def each_call(self, keys: Sequence[StableKey]) -> EachCall:
         """Note that ``mount_each`` is called with this path (even if it lists nothing)."""
@@ -153,7 +174,8 @@ class MountTree:
         if not node.has_children:
             return Level(node.id, {})
         found = self._app.section.scan(rows.existence_prefix(node.id))
-        stored = {rows.child_key(key): rows.decode_node(value) for key, value in found}
+        stored = {rows.child_key(key): value for key, value in found}
+        rows.check_nodes(stored.values())
         return Level(node.id, stored)
 
     def _root_level(self) -> Level:
@@ -181,8 +203,9 @@ class MountTree:
         below = level.mounted[encoded] = self._load(self._ensure_directory(level, encoded))
         return below
 
-    def _ensure_component(self, level: Level, key: bytes) -> Place:
-        stored = level.stored.get(key)
+    def place(self, level: Level, key: bytes) -> Place:
+        """The place of a component whose path was claimed."""
+        stored = level.node(key)
         if stored is None:  # its own rows will name it; without any, it leaves no trace
             node = Node(NodeKind.COMPONENT, self._app.new_node_id())
             return Place(node, level.node_id, key, True)
@@ -198,7 +221,7 @@ class MountTree:
 
         A component that becomes a directory keeps its kind until this execution commits.
         """
-        stored = level.stored.get(key)
+        stored = level.node(key)
         if stored is None:
             node = Node(NodeKind.DIRECTORY, self._app.new_node_id())
             self._write_parent(level.node_id, key, node)
@@ -241,7 +264,7 @@ class MountTree:
         for key, below in level.mounted.items():
             if below is None:
                 continue
-            node = level.stored.get(key)
+            node = level.node(key)
             if node is not None and node.kind == NodeKind.COMPONENT:
                 found.removed.append(Removed(level.node_id, key, node, path + key, True))
             kept_any |= self._diff_level(below, path + key, guard, found)
@@ -296,7 +319,7 @@ class MountTree:
         children = [key for key, node in gone if node.kind == NodeKind.COMPONENT]
         kept = {key for key in children if call.unlisted and call.is_unlisted(key)}
         removed = len(children) - len(kept)
-        had = sum(node.kind == NodeKind.COMPONENT for node in level.stored.values())
+        had = level.count(NodeKind.COMPONENT)
         if guard is not None and guard(removed, had):
             found.withheld.append(Withheld(decode_path(path), removed, had))
             return set(children)

@@ -47,8 +47,11 @@ class Section(Protocol):
     @property
     def name(self) -> str: ...
 
-    def get(self, key: bytes) -> bytes | None:
-        """The value at ``key``, including writes that are not durable yet."""
+    def get(self, key: bytes, *, ahead: bool = False) -> bytes | None:
+        """The value at ``key``, including writes that are not durable yet.
+
+        ``ahead``: those behind it will be asked for next, so they may be read along with it.
+        """
         ...
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:

@@ -189,7 +189,7 @@ class BufferedSection(ABC):
 
     # Reading
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes, *, ahead: bool = False) -> bytes | None:
         active = self._active
         value: bytes | None = active.rows.get(key, MISSING)
         if value is not MISSING:
@@ -200,7 +200,9 @@ class BufferedSection(ABC):
         value = flushing.rows.get(key, MISSING)
         if value is not MISSING:
             return value
-        return None if flushing.cleared else self._get(key)
+        if flushing.cleared:
+            return None
+        return self._get_ahead(key) if ahead else self._get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._read(lambda view: lookup(view, self.layers(), keys))
@@ -329,6 +331,10 @@ class BufferedSection(ABC):
     @abstractmethod
     def _get(self, key: bytes) -> bytes | None:
         """The durable value."""
+
+    def _get_ahead(self, key: bytes) -> bytes | None:
+        """The same, where those behind it will be asked for next."""
+        return self._get(key)
 
     @abstractmethod
     def _read(self, reader: Callable[[DiskView], T]) -> T:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import lmdb
 
-from cocoindex.errors import StoreError
+from cocoindex.errors import CocoIndexError, StoreError
 from cocoindex.state import layout
+from cocoindex.state.ahead import Page, is_close_behind, read_page
 from cocoindex.state.base import FORMAT_VERSION, StoreInfo
 from cocoindex.state.buffered import BufferedSection, BufferedStore, LongView, Work
 from cocoindex.state.commit import CommitThread, Generation
@@ -134,6 +135,12 @@ class _LmdbSection(BufferedSection):
         self._prefix: bytes | None = None
         self._is_empty_under_lease = False
         """Nothing is durable yet, and nobody else may write: no need to look on the disk."""
+        self._reads_ahead = False
+        """Whether a lease is held, under which nobody else may change what was read."""
+        self._page: Page | None = None
+        """Rows as they are on the disk; forgotten with each commit."""
+        self._last_asked = b""
+        """For the last time in vain."""
 
     def _get(self, key: bytes) -> bytes | None:
         prefix = self._prefix
@@ -148,6 +155,28 @@ class _LmdbSection(BufferedSection):
         except lmdb.Error:
             # Rare and curable (the map has grown elsewhere), or told properly by the long way.
             return self._read(lambda view: view.get(key))
+
+    def _get_ahead(self, key: bytes) -> bytes | None:
+        page, prefix = self._page, self._prefix
+        if prefix is None or not self._reads_ahead or len(key) > layout.LONGEST:
+            return self._get(key)
+        physical = prefix + key
+        if page is not None:
+            value = page.rows.get(physical)
+            if value is not None or page.covers(physical):
+                return value
+        last, self._last_asked = self._last_asked, physical
+        if not is_close_behind(last, physical) and (page is None or page.end != physical):
+            return self._get(key)
+        return self._file.read(lambda txn: self._read_page(txn, physical)).rows.get(physical)
+
+    def _read_page(self, txn: Txn, key: bytes) -> Page:
+        # Inside the gate, as the end of a commit is: the page is not older than that.
+        self._store._check_usable()
+        page = read_page(txn, key, self._page)
+        if self._reads_ahead:
+            self._page = page
+        return page
 
     def _read(self, reader: Callable[[_View], T]) -> T:
         self._store._check_usable()
@@ -176,12 +205,25 @@ class _LmdbSection(BufferedSection):
         lease = self._store._leases.acquire(self._name, wait_seconds)
         self._read(lambda _: None)
         self._is_empty_under_lease = self._prefix is None
+        self._forget_page(reads_ahead=True)
         return _SectionLease(self, lease)
 
     def lease_released(self) -> None:
         self._is_empty_under_lease = False
+        self._forget_page(reads_ahead=False)
+
+    def _forget_page(self, *, reads_ahead: bool) -> None:
+        with self._file.gate:
+            self._page = None
+            self._reads_ahead = reads_ahead
+
+    def abandon(self, reason: CocoIndexError) -> None:
+        self._page = None
+        self._reads_ahead = False
+        super().abandon(reason)
 
     def end_flush(self, failure: StoreError | None) -> None:
+        self._page = None  # first: who finds a row in no layer must not find it here as it was
         super().end_flush(failure)
         self._is_empty_under_lease = False
 

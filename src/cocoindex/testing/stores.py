@@ -13,6 +13,7 @@ class TestMyStore(StoreConformance):
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 from abc import ABC, abstractmethod
@@ -120,6 +121,25 @@ class StoreConformance(ABC):
         store.flush()
         assert section.scan(b"") == [(b"", b""), (b"a", b"")]
         assert section.get(b"") == b""
+
+    @pytest.mark.parametrize("leased", [False, True])
+    def test_rows_read_ahead_are_those_of_now(
+        self, store: Store, section: Section, leased: bool
+    ) -> None:
+        keys = [b"row %04d" % number for number in range(300)]
+        section.write([(key, b"old") for key in keys[:-1]])
+        store.flush()
+        with section.acquire_lease() if leased else contextlib.nullcontext():
+            assert [section.get(key, ahead=True) for key in keys[:20]] == [b"old"] * 20
+            section.write([(keys[20], b"new"), (keys[21], None), (keys[-1], b"new")])
+            assert section.get(keys[20], ahead=True) == b"new"
+            store.flush()
+            found = [section.get(key, ahead=True) for key in keys[19:]]
+            assert found == [b"old", b"new", None, *[b"old"] * 277, b"new"]
+            section.clear()
+            assert section.get(keys[0], ahead=True) is None
+            store.flush()
+            assert [section.get(key, ahead=True) for key in keys] == [None] * 300
 
     def test_get_many_keeps_the_order_of_the_keys(self, store: Store, section: Section) -> None:
         _fill(section, a="1", b="2", c="3")
