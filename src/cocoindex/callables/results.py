@@ -14,6 +14,7 @@ from cocoindex.core.serde import make_deserialize_fn, serialize, survives_generi
 __all__ = ["ResultCodec"]
 
 _logger = logging.getLogger(__name__)
+_NOTHING: Final = serialize(None)
 _LISTS: Final = (
     list,
     tuple,
@@ -39,6 +40,8 @@ class ResultCodec:
 
     def encode(self, value: Any) -> bytes:
         """Raises ``SerializationError``, naming the function."""
+        if value is None:
+            return _NOTHING
         payload = serialize(value, self._label)
         if self._suspect is not False:
             self._warn_if_types_get_lost(value)

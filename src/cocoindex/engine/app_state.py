@@ -123,12 +123,12 @@ class AppState:
         sequence.grow(MAX_ID_BLOCK)
         return sequence.next()
 
-    def label_row(self, key: bytes, label: bytes) -> list[tuple[bytes, bytes | None]]:
-        """The row that stores a readable label, once."""
+    def is_new_label(self, key: bytes) -> bool:
+        """Whether a readable label has yet to be stored; asked once."""
         if key in self._labels:
-            return []
+            return False
         self._labels.add(key)
-        return [(rows.label_key(key), label)]
+        return True
 
     def refresh(self) -> None:
         """A run begins: another process may have used the store since our last one."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
 from cocoindex.engine.component_memo import ComponentMemo, Probe
 from cocoindex.engine.exception_handlers import route_in_run
-from cocoindex.engine.lanes import ENOUGH
 from cocoindex.engine.lifecycle import Ready, build, note_hit
 from cocoindex.engine.scope import ComponentContext, enter, leave
 from cocoindex.engine.stats import Counter
@@ -63,24 +62,23 @@ class ComponentMountHandle:
 # --- what the parent keeps of a child, from its mount to its end ------------------------------
 
 
-async def _begin(child: Execution, parent: Execution) -> None:
-    """Count the child in at its parent, and take a permit for it.
-
-    The parent gives its own permit back first, so that nested mounts always progress.
+def _begin(child: Execution, parent: Execution) -> None:
+    """Count the child in at its parent, which gives its own permit back: so nested mounts always
+    progress.
     """
-    run = child.run
-    run.check_not_cancelled()
+    child.run.check_not_cancelled()
     parent.child_started()
     child.stats.member_started()
     if parent.has_permit:
         parent.release_permit()
-    limiter = run.app.limiter
-    if not limiter.try_acquire():
-        try:
-            await limiter.acquire()
-        except BaseException:  # raised again: cancelled while it waited, it must not stay counted
-            _end(child, None)  # claimed, but never run
-            raise
+
+
+async def _get_permit(child: Execution) -> None:
+    try:
+        await child.run.app.limiter.acquire()
+    except BaseException:  # raised again: cancelled while it waited, it must not stay counted
+        _end(child, None)  # claimed, but never run
+        raise
     child.has_permit = True
 
 
@@ -105,13 +103,30 @@ def _parent(child: Execution) -> Execution:
 
 async def start_background(child: Execution, handle: ComponentMountHandle) -> None:
     """Start a component in the background."""
-    parent = _parent(child)
-    await _begin(child, parent)
+    if not start_now(child, handle):
+        await start_when_permitted(child, handle)
+
+
+def start_now(child: Execution, handle: ComponentMountHandle) -> bool:
+    """Start a component in the background; if that would take it over the limit,
+    :func:`start_when_permitted` has to follow.
+    """
+    _begin(child, _parent(child))
+    if not child.run.app.limiter.try_acquire():
+        return False
+    child.has_permit = True
+    _start(child, handle)
+    return True
+
+
+async def start_when_permitted(child: Execution, handle: ComponentMountHandle) -> None:
+    await _get_permit(child)
+    _start(child, handle)
+
+
+def _start(child: Execution, handle: ComponentMountHandle) -> None:
     handle.started()
     child.run.lanes.put(partial(_run_background, child, handle))
-    parent.started_children += 1
-    if parent.started_children % ENOUGH == 0:  # let them begin, before there are many more
-        await asyncio.sleep(0)
 
 
 def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
@@ -220,7 +235,11 @@ def _stray_cancellation(child: Execution, cause: BaseException) -> UsageError:
 
 async def run_foreground(child: Execution) -> Any:
     """Run a component within the caller's task and return its value."""
-    await _begin(child, _parent(child))
+    _begin(child, _parent(child))
+    if child.run.app.limiter.try_acquire():
+        child.has_permit = True
+    else:
+        await _get_permit(child)
     ready: Ready | None = None
     try:
         ready = await build(child)

@@ -231,13 +231,26 @@ class ComponentMemo:
         if self._raw is not None:
             self._run.app.section.write([(self._key, None)])
 
-    async def encode(self, execution: Execution, value: Any) -> bytes | None:
+    @property
+    def asks_states(self) -> bool:
+        """Whether a memo of this run depends on what state functions have yet to say."""
+        count = 0 if self.call_key is None else len(self.call_key.state_fns)
+        known = self._states
+        return count > 0 and (known is None or len(known.serialized) != count)
+
+    async def ask_states(self, execution: Execution) -> None:
+        """Let the state functions say what the memo of this run depends on."""
+        assert self.call_key is not None
+        with entered(execution.scope):
+            self._states = await ask(first_checks(self.call_key.state_fns))
+
+    def encode(self, execution: Execution, value: Any) -> bytes | None:
         """The row to store once the component has succeeded; None if it is not memoized.
 
         Raises:
             TypeError: the result can't be serialized.
         """
-        key = self.call_key
+        key, run = self.call_key, self._run
         if key is None:
             return None
         try:
@@ -246,23 +259,19 @@ class ComponentMemo:
             raise SerializationError(
                 f"result of memoized component {self.function.name} at {execution}: {error}"
             ) from error
-        states = self._states
-        if states is None or len(states.serialized) != len(key.state_fns):
-            states = NO_ANSWERS
-            if key.state_fns:
-                with entered(execution.scope):
-                    states = await ask(first_checks(key.state_fns))
-        execution.frame.context[self.asked_context] = None
-        deps = execution.dependencies()
-        self._run.note_labels(labels_key(key), key)
+        if self.asked_context:
+            execution.frame.context[self.asked_context] = None
+        deps, labels = execution.dependencies(), labels_key(key)
+        run.note_labels(labels, key)
+        states = self._states or NO_ANSWERS
         return rows.encode(
             ComponentMemoRow(
                 key.fingerprint,
                 payload,
                 deps,
                 states.serialized,
-                context_states(self._run, deps.context),
-                labels_key(key),
+                context_states(run, deps.context) if deps.context else [],
+                labels,
                 key.digests(),
             )
         )

@@ -61,15 +61,14 @@ class Execution:
         "memo",
         "memos",
         "mount_kind",
+        "mounted_children",
         "name",
         "parent",
         "path",
         "pending_children",
         "place",
-        "reused_children",
         "run",
         "scope",
-        "started_children",
         "stats",
         "subtree_failed",
         "unawaited_mounts",
@@ -124,8 +123,7 @@ class Execution:
         self.waits = False
         """Whether something of it or below it waits for what becomes of a container."""
         self.pending_children = 0
-        self.reused_children = 0
-        self.started_children = 0
+        self.mounted_children = 0
         self.unawaited_mounts: dict[object, UsersCall] = {}
         """Names of mount functions that were called, and have not been awaited to the end."""
         self._children_idle: asyncio.Future[None] | None = None
@@ -250,7 +248,9 @@ class Execution:
     def child_started(self) -> None:
         self.pending_children += 1
 
-    def child_ended(self, child: Execution, deps: rows.Dependencies | None, *, failed: bool) -> None:
+    def child_ended(
+        self, child: Execution, deps: rows.Dependencies | None, *, failed: bool
+    ) -> None:
         """A mounted child is counted out; its dependencies and troubles count for this one."""
         if deps is not None:
             self.frame.receive_child(deps)

@@ -34,6 +34,12 @@ def _merge(blobs: frozenset[bytes]) -> bytes:
     return b"".join(sorted({fingerprint for blob in blobs for fingerprint in split(blob)}))
 
 
+@lru_cache(maxsize=1024)
+def _plain_dependencies(logic: bytes, context: bytes) -> Dependencies:
+    """Shared by all that depend on the same."""
+    return Dependencies(logic, context)
+
+
 def one_blob(fingerprint: bytes | None) -> Blobs:
     """The set of a single blob, or of none."""
     return {} if fingerprint is None else {fingerprint: None}
@@ -84,8 +90,11 @@ class Frame(msgspec.Struct, eq=False, gc=False):
         return used
 
     def dependencies(self) -> Dependencies:
+        logic, context = merge(self.logic), merge(self.context)
+        if not self.providers:
+            return _plain_dependencies(logic, context)
         providers: list[ProviderDep] = [(p, *gen) for p, gen in sorted(self.providers.items())]
-        return Dependencies(merge(self.logic), merge(self.context), providers)
+        return Dependencies(logic, context, providers)
 
     def receive_call(self, deps: Dependencies, ref: bytes) -> None:
         """A memoized call made by this body has returned (run or reused)."""

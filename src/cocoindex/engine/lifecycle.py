@@ -53,7 +53,7 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
                 execution.args,
                 execution.kwargs,
             )
-            if await _is_hit(execution, memo):
+            if memo.found is not Probe.MISS and await _is_hit(execution, memo):
                 note_hit(execution.run, stats, execution.name, execution.id)
                 return Ready(memo.result(), memo.deps)
             memo.drop()
@@ -61,7 +61,11 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
         stats.count(execution.name, Counter.STARTS)
         counted = True
         value = await _process(execution)
-        row = None if memo is None else await memo.encode(execution, value)
+        row = None
+        if memo is not None:
+            if memo.asks_states:
+                await memo.ask_states(execution)
+            row = memo.encode(execution, value)
         memo = None
         execution.release_memo()
         submit = Submit(execution, row)

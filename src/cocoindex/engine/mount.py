@@ -18,6 +18,8 @@ from cocoindex.engine.children import (
     reuse_now,
     run_foreground,
     start_background,
+    start_now,
+    start_when_permitted,
 )
 from cocoindex.engine.component_memo import ComponentMemo
 from cocoindex.engine.declare import declare_target_state_with_child
@@ -45,8 +47,8 @@ R = TypeVar("R")
 
 MOUNT_TARGET = Symbol("cocoindex/mount_target")
 
-HITS_PER_YIELD = 256
-"""Reused children that a component passes before it lets the event loop breathe."""
+MOUNTS_PER_BREATH = 64
+"""Children that a component mounts before it lets them begin, and the event loop breathe."""
 
 
 def _noticed(
@@ -109,11 +111,10 @@ async def mount(*arguments: Any, **kwargs: Any) -> ComponentMountHandle:
     memo = None
     if function.memo:
         memo = ComponentMemo(scope.execution.run, place, function, args, kwargs)
-        if _is_reused(scope.for_probing(), keys, memo):
-            if _count_reused(scope.execution):
-                await _breathe(scope.execution)
-            return handle
-    await start_background(_child(scope, keys, place, function, args, kwargs, memo), handle)
+    if memo is None or not _is_reused(scope.for_probing(), keys, memo):
+        await start_background(_child(scope, keys, place, function, args, kwargs, memo), handle)
+    if _wants_breath(scope.execution):
+        await _breathe(scope.execution)
     return handle
 
 
@@ -213,7 +214,7 @@ class _Each:
         """Up to which an encoded key is not too long."""
         self._siblings = Siblings(self._probing, function)
         self._next: Execution | None = None
-        """The component to start next."""
+        """A component that waits for a permit."""
 
     def keep_the_rest(self) -> None:
         """Nothing that is not listed is known to be gone."""
@@ -247,9 +248,12 @@ class _Each:
         if self._function.memo:
             call_key = self._siblings.call_key(keys, args, self._kwargs)
             if call_key is not None and self._siblings.reuse(level, encoded, call_key):
-                return _count_reused(parent)
-        self._next = self._unless_reused(keys, parent.tree.place(level, encoded), args, call_key)
-        return self._next is not None or _count_reused(parent)
+                return _wants_breath(parent)
+        child = self._unless_reused(keys, parent.tree.place(level, encoded), args, call_key)
+        if child is not None and not start_now(child, self.handle):
+            self._next = child
+            return True
+        return _wants_breath(parent)
 
     def _level_for(self, key: StableKey) -> Level:
         """Where the components stand, if ``key`` is one that is allowed there."""
@@ -279,10 +283,10 @@ class _Each:
         return _child(self._scope, keys, place, function, args, kwargs, memo, "mount_each")
 
     async def go_on(self) -> None:
-        """Start what was mounted, as soon as the limit allows; or let the event loop breathe."""
+        """Start what was mounted, once the limit allows it; or let the event loop breathe."""
         child, self._next = self._next, None
         if child is not None:
-            await start_background(child, self.handle)
+            await start_when_permitted(child, self.handle)
         else:
             await _breathe(self._scope.execution)
 
@@ -341,14 +345,14 @@ def _check_running(scope: ComponentContext) -> None:
         raise UsageError(f"component {scope} has finished; it can't mount anything any more")
 
 
-def _count_reused(execution: Execution) -> bool:
-    """Count a child that was reused on the spot; return whether to :func:`_breathe` now."""
-    execution.reused_children += 1
-    return execution.reused_children % HITS_PER_YIELD == 0
+def _wants_breath(execution: Execution) -> bool:
+    """Count a mounted child; return whether to :func:`_breathe` now."""
+    execution.mounted_children += 1
+    return execution.mounted_children % MOUNTS_PER_BREATH == 0
 
 
 async def _breathe(execution: Execution) -> None:
-    """Let the event loop go on."""
+    """Let what was mounted begin, before there is much more of it, and the event loop go on."""
     await asyncio.sleep(0)
     if execution.run.has_much_pending():  # changed memo states are rows, too
         await execution.run.app.section.flushed()

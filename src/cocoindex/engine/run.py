@@ -223,15 +223,14 @@ class Run:
 
     def note_labels(self, key: bytes, call: CallKey) -> None:
         """Store the readable names of a call's parts, once per app."""
-        row = self.app.label_row(key, rows.encode(call.labels))
-        if row:
-            self.app.section.write(row)
+        if self.app.is_new_label(key):
+            self.app.section.write([(rows.label_key(key), rows.encode(call.labels))])
 
     def note_context(self, fingerprint: bytes, name: str) -> None:
         """Store which context key a value fingerprint belongs to, once per app."""
-        row = self.app.label_row(fingerprint, rows.encode((f"context {name}",)))
-        if row:
-            self.app.section.write(row)
+        if self.app.is_new_label(fingerprint):
+            label = rows.encode((f"context {name}",))
+            self.app.section.write([(rows.label_key(fingerprint), label)])
 
     def note_withheld(self, path: tuple[StableKey, ...], removed: int, had: int) -> None:
         self.withheld.append((text_of(path), removed, had))
