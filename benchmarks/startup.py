@@ -10,12 +10,27 @@ import time
 from benchmarks import floor, harness
 from benchmarks.harness import COLD, UNCHANGED, Case, Expected, Figures, Scale, Size
 
-IMPORT, NOTHING = "import", "update, nothing to do"
+IMPORT, FIRST_APP, NOTHING = "import", "import, make an app", "update, nothing to do"
 COMPONENTS: dict[Scale, int] = {"full": 10_000, "quick": 500, "tiny": 20}
 TIMED_IMPORT = """\
 import time
 start = time.perf_counter()
 import cocoindex
+print(time.perf_counter() - start)
+"""
+TIMED_APP = """\
+import time
+start = time.perf_counter()
+import cocoindex as coco
+
+@coco.fn(memo=True)
+async def component(number: int) -> None: ...
+
+@coco.fn
+async def main() -> None:
+    await coco.mount_each(component, ())
+
+app = coco.App("bench_startup", main)
 print(time.perf_counter() - start)
 """
 APP = """\
@@ -49,7 +64,8 @@ app = coco.App("bench_startup", main, {n})
 
 def cases(scale: Scale) -> list[Case]:
     n = COMPONENTS[scale]
-    return [Case(f"{n:,} components", {"n": n}, 1, (IMPORT, NOTHING), {IMPORT: 5, NOTHING: 10})]
+    phases = (IMPORT, FIRST_APP, NOTHING)
+    return [Case(f"{n:,} components", {"n": n}, 1, phases, reach={IMPORT: 5, NOTHING: 10})]
 
 
 def expect(_phase: str, _size: Size) -> Expected:
@@ -57,8 +73,9 @@ def expect(_phase: str, _size: Size) -> Expected:
 
 
 def measure(python: str, folder: pathlib.Path, phase: str, size: Size) -> Figures:
-    if phase == IMPORT:
-        return {"seconds": float(_run(python, "-c", TIMED_IMPORT))}
+    if phase != NOTHING:
+        code = TIMED_IMPORT if phase == IMPORT else TIMED_APP
+        return {"seconds": float(_run(python, "-c", code))}
     app = folder / "bench_startup.py"
     app.write_text(APP.replace("{n}", str(size["n"])), encoding="utf-8")
     command = (str(pathlib.Path(python).parent / "cocoindex"), "update", str(app))
@@ -78,7 +95,7 @@ def _run(*command: str) -> str:
 
 def bare(folder: pathlib.Path, phase: str, size: Size) -> float | None:
     """An interpreter that does nothing, and the look at what is stored."""
-    if phase == IMPORT:
+    if phase != NOTHING:
         return None
     work = floor.Work(size["n"], 0, memo=True)
     floor.bare_loop(folder, COLD, work)
@@ -90,8 +107,9 @@ def bare(folder: pathlib.Path, phase: str, size: Size) -> float | None:
 
 WORKLOAD = harness.Workload(
     title="Start-up",
-    about="`import cocoindex` in a fresh interpreter, without the interpreter's own start; and the "
-    "whole process `cocoindex update` over memoized components that are all up to date.",
+    about="In a fresh interpreter, without the interpreter's own start: `import cocoindex`, and "
+    "the same with what two functions and an app load. And the whole process `cocoindex update` "
+    "over memoized components that are all up to date.",
     unit="process",
     cases=cases,
     expect=expect,

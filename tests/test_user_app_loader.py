@@ -18,8 +18,9 @@ def _modules_as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     before = dict(sys.modules)
     yield
+    ours = {name: sys.modules[name] for name in sys.modules if name.startswith("cocoindex.")}
     sys.modules.clear()
-    sys.modules.update(before)
+    sys.modules.update(before | ours)
 
 
 def write(path: Path, text: str) -> Path:

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from cocoindex.callables import RetryWithSmallerBatch, Runner, fn, runner
+from cocoindex import RetryWithSmallerBatch, Runner, fn
+from cocoindex.callables import runner
 
 
 class Recorder:

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from cocoindex.callables import fn
+from cocoindex import fn
 from cocoindex.core.sentinels import MemoStateOutcome
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cocoindex.callables import AsyncFunction, Runner, SyncFunction, fn
+from cocoindex import Runner, fn
+from cocoindex.callables.decorated import AsyncFunction, SyncFunction
 from cocoindex.engine.function import Function
 from cocoindex.errors import DeserializationError, SerializationError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cocoindex.callables import fn
+from cocoindex import fn
 from cocoindex.core import logic
 
 
@@ -592,7 +592,7 @@ def test_an_unknown_fingerprint_has_no_label():
 
 GOLDEN = """
 import enum
-from cocoindex.callables import fn
+from cocoindex import fn
 LIMIT, NAMES = 3, {"b": [1, 2.5], "a": ("x", None)}
 @fn
 def plain(x: int, y: str = "d") -> str:

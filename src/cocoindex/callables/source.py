@@ -1,8 +1,9 @@
 """What a function's body says: a digest of its syntax tree, blind to form.
 
 Comments, layout, docstrings and decorators don't count. The text is taken from the file when the
-function is decorated, and parsed (once per file) when a digest is first needed. Without text the
-compiled code counts instead, constants and nested code included.
+function is decorated, and parsed when a digest is first needed: the function alone, or the whole
+file where that is not enough (lambdas). Without text the compiled code counts instead, constants
+and nested code included.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ast
 import linecache
 import time
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard
 
@@ -62,6 +64,8 @@ class SourceFile:
         """The syntax tree of the function compiled to ``code``, or None."""
         if self._may_have_changed() and not self._compiles_to(code):
             return self.previous.function(code) if self.previous is not None else None
+        if self._functions is None and (alone := self._parsed_alone(code)) is not None:
+            return alone
         found = self._index().get((code.co_name, code.co_firstlineno), [])
         if len(found) > 1:
             found = _surrounding(found, code)
@@ -77,6 +81,34 @@ class SourceFile:
         except (SyntaxError, ValueError):
             return False
         return any(code == other for other in nested_codes(module))
+
+    def _parsed_alone(self, code: CodeType) -> _AnyFunction | None:
+        """The function parsed without the rest of its file; None if that takes the rest."""
+        first = code.co_firstlineno - 1
+        if not 0 <= first < len(self.lines):
+            return None
+        indent = _indent(self.lines[first])
+        text = "".join(self.lines[first : self._end(code, indent)])
+        try:
+            # Cut off too early, inside brackets or a text over several lines, it does not parse.
+            node = ast.parse(f"if 1:\n{text}" if indent else text).body[0]
+        except (SyntaxError, ValueError, IndexError):
+            return None
+        if indent and isinstance(node, ast.If):
+            node = node.body[0]
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            return None
+        return node if node.name == code.co_name else None
+
+    def _end(self, code: CodeType, indent: int) -> int:
+        """The number of the line before which a function with this indentation ends."""
+        after = max(
+            last or 0 for inner in nested_codes(code) for _, last, _, _ in inner.co_positions()
+        )
+        for number, line in enumerate(islice(self.lines, after, None), after):
+            if _indent(line) <= indent and line.strip() and not line.lstrip().startswith("#"):
+                return number
+        return len(self.lines)
 
     def _index(self) -> dict[tuple[str, int], list[_AnyFunction]]:
         if self._functions is None:
@@ -95,6 +127,10 @@ class SourceFile:
             return ast.parse("".join(self.lines))
         except (SyntaxError, ValueError):
             return ast.Module(body=[], type_ignores=[])
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _surrounding(found: list[_AnyFunction], code: CodeType) -> list[_AnyFunction]:

@@ -9,14 +9,7 @@ from __future__ import annotations
 import gc
 from importlib import import_module
 
-_ENGINE = (
-    "callables.decorator",
-    "engine.app",
-    "engine.mount",
-    "engine.declare",
-    "engine.mapping",
-    "state.lmdb_store",
-)
+_ENGINE = ("callables.decorator", "engine.app", "state.lmdb_store")
 
 
 def begin_loading() -> None:

@@ -12,7 +12,12 @@ from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from cocoindex.core.deadline import current_deadline
-from cocoindex.engine import operations
+from cocoindex.engine import (
+    declare,  # noqa: F401 - what bodies call is loaded now, not in the middle of the first run
+    mapping,  # noqa: F401
+    mount,  # noqa: F401
+    operations,
+)
 from cocoindex.engine.environment import Environment
 from cocoindex.engine.guard import DeletionGuard
 from cocoindex.engine.lifespan import LazyEnvironment, default_env_lazy
