@@ -47,7 +47,13 @@ def test_bytes_and_text_are_hashed_by_their_raw_content():
 
 
 def test_a_digest_behind_a_prefix_is_that_of_both():
-    behind = Domain("one").digest_behind(b"pre")
+    make_hasher = Domain("one").hasher_behind(b"pre")
+
+    def behind(data):
+        hasher = make_hasher()
+        hasher.update(data)
+        return hasher.digest()
+
     assert [behind(b"x"), behind(b"")] == [
         Domain("one").digest(b"prex"),
         Domain("one").digest(b"pre"),

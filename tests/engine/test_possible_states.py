@@ -213,3 +213,36 @@ async def test_values_may_be_any_object(bench):
     await bench.run(lambda: target.declare("k", opaque))
 
     assert target.rows["k"] is opaque
+
+
+async def test_a_declared_item_of_which_nothing_is_to_be_tracked_is_forgotten_once_it_is_gone(
+    bench,
+):
+    told: list[tuple[list[str], bool]] = []
+    fails = False
+
+    def apply(_context, _actions):
+        if fails:
+            raise InjectedFailure
+
+    sink = coco.TargetActionSink.from_fn(apply)
+
+    class Handler:
+        def reconcile(self, key, desired, previous: list[str], may_be_missing, /):
+            told.append((previous, may_be_missing))
+            record = coco.NON_EXISTENCE if desired == "gone" else desired
+            return coco.TargetReconcileOutput(key, sink, record)
+
+    provider = coco.register_root_target_states_provider("tests/possible/gone", Handler())
+    value = "A"
+
+    async def body():
+        coco.declare_target_state(provider.target_state("k", value))
+
+    await bench.run(body)
+    value, fails = "gone", True
+    await bench.fails(body)
+    fails = False
+    await bench.run(body)
+    await bench.run(body)
+    assert told == [([], True), (["A"], False), (["A"], True), ([], True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, Final
 
@@ -15,8 +16,8 @@ __all__ = ["fingerprinter"]
 
 Fields = tuple[Any, ...]
 
-Layout = tuple[Callable[[bytes], bytes], Callable[[Fields], Any]]
-"""What digests the picked fields of a row, and what picks them."""
+Layout = tuple[Callable[[], blake2b], Callable[[Fields], Any]]
+"""What makes a hasher for the picked fields of a row, and what picks them."""
 
 _domain: Final = Domain("coco.row")
 
@@ -33,7 +34,7 @@ def fingerprinter(names: Sequence[str]) -> Callable[[Fields], bytes]:
     def layout(absent: tuple[bool, ...]) -> Layout:
         """For rows with these fields absent; the names of the others belong to the digest."""
         order = [i for i in sorted(range(len(names)), key=names.__getitem__) if not absent[i]]
-        found = _domain.digest_behind(encode([names[i] for i in order])), _picker(order)
+        found = _domain.hasher_behind(encode([names[i] for i in order])), _picker(order)
         if len(by_absent) < _MOST_LAYOUTS:
             by_absent[absent] = found
         return found
@@ -44,10 +45,12 @@ def fingerprinter(names: Sequence[str]) -> Callable[[Fields], bytes]:
         try:
             if None in fields:
                 absent = tuple([value is None for value in fields])
-                digest, pick = by_absent.get(absent) or layout(absent)
+                make_hasher, pick = by_absent.get(absent) or layout(absent)
             else:
-                digest, pick = complete
-            return digest(encode(pick(fields)))
+                make_hasher, pick = complete
+            hasher = make_hasher()
+            hasher.update(encode(pick(fields)))
+            return hasher.digest()
         except (TypeError, ValueError, OverflowError):  # made by a user's own encoder
             known = zip(names, fields, strict=True)
             return fingerprint_object({n: v for n, v in known if v is not None})

@@ -100,18 +100,11 @@ class Domain:
         hasher.update(data)
         return hasher.digest()
 
-    def digest_behind(self, prefix: bytes) -> Callable[[bytes], bytes]:
-        """A function from ``data`` to the digest of ``prefix + data``."""
+    def hasher_behind(self, prefix: bytes) -> Callable[[], blake2b]:
+        """Makes hashers for this domain that were given ``prefix`` already."""
         base = self._new()
         base.update(prefix)
-        copy = base.copy
-
-        def digest(data: bytes) -> bytes:
-            hasher = copy()
-            hasher.update(data)
-            return hasher.digest()
-
-        return digest
+        return base.copy
 
 
 def fingerprint_bytes(data: bytes | bytearray | memoryview) -> bytes:

@@ -148,10 +148,11 @@ def normalize_and_encode(key: Any) -> tuple[StableKey, bytes]:
     encoder = SCALAR_ENCODERS.get(kind)
     if encoder is not None:
         return key, encoder(key)
-    if kind is tuple and (
-        type(key[0]) in SCALAR_ENCODERS if len(key) == 1 else _SCALARS.issuperset(map(type, key))
-    ):
-        return key, _encode_flat(key)
+    if kind is tuple:
+        try:
+            return key, _encode_flat(key)
+        except KeyError:  # not flat
+            pass
     return normalize_key(key), encode_key(key)
 
 
@@ -256,8 +257,10 @@ def _encode_negative(value: int) -> bytes:
 
 
 def _encode_tuple(key: tuple[Any, ...]) -> bytes:
-    if _SCALARS.issuperset(map(type, key)):
+    try:
         return _encode_flat(key)
+    except KeyError:
+        pass
     try:
         return _encode_nested(key, 1)
     except (UsageTypeError, InvalidKeyError):
@@ -266,11 +269,11 @@ def _encode_tuple(key: tuple[Any, ...]) -> bytes:
 
 
 def _encode_flat(key: tuple[Any, ...]) -> bytes:
-    """A tuple of scalars, such as the key of a row."""
+    """A tuple of scalars, such as the key of a row. Raises ``KeyError`` for another one."""
     try:
         if len(key) == 1:
-            return b"3%b\0" % encode_key(key[0])
-        return b"3%b\0" % b"".join(map(encode_key, key))
+            return b"3%b\0" % SCALAR_ENCODERS[type(key[0])](key[0])
+        return b"3%b\0" % b"".join([SCALAR_ENCODERS[type(part)](part) for part in key])
     except InvalidKeyError:
         normalize_key(key)  # raises the same error, naming the whole key
         raise
@@ -297,7 +300,6 @@ SCALAR_ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
 }
 """Encoders of keys that are stored as they are, by type. What is wrong with an int, they find."""
 
-_SCALARS: Final = frozenset(SCALAR_ENCODERS)
 _ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
     **SCALAR_ENCODERS,
     tuple: _encode_tuple,

@@ -31,6 +31,8 @@ class Group(msgspec.Struct, eq=False, gc=False):
             ``schema_version``.
         unsure: the same for items that come or go with this submission: until its sinks have
             succeeded, they may be there or not.
+        changing: the records that settled items get with this submission; until its sinks have
+            succeeded, they may have either.
         others: all other items.
         owner_keys: keys of the owner rows of declared items that were not tracked, by key.
         version: of the entry as it was read.
@@ -43,6 +45,7 @@ class Group(msgspec.Struct, eq=False, gc=False):
     schema_version: int = 0
     settled: dict[bytes, bytes] = msgspec.field(default_factory=dict)
     unsure: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    changing: dict[bytes, bytes] = msgspec.field(default_factory=dict)
     others: dict[bytes, Item] = msgspec.field(default_factory=dict)
     owner_keys: dict[bytes, bytes] | None = None
     _by_segment: dict[bytes, bytes] | None = None
@@ -60,9 +63,12 @@ class Group(msgspec.Struct, eq=False, gc=False):
             self.others = {item.key: item for item in stored.items(self.version)}
 
     def stored(self) -> ItemGroup:
-        others = list(self.others.values())
+        settled, others = self.settled, [*self.others.values()]
+        if self.changing:
+            settled = {k: record for k, record in settled.items() if k not in self.changing}
+            others += [self._changing(key) for key in self.changing]
         return ItemGroup(
-            self.path, self.provider_id, self.schema_version, self.settled, self.unsure, others
+            self.path, self.provider_id, self.schema_version, settled, self.unsure, others
         )
 
     def __len__(self) -> int:
@@ -76,6 +82,8 @@ class Group(msgspec.Struct, eq=False, gc=False):
 
     def get(self, key: bytes) -> Item | None:
         """The item of this key; put it back after a change."""
+        if key in self.changing:
+            return self._changing(key)
         record = self.settled.get(key)
         if record is not None:
             return Item(key, ((self.version, record),), self.schema_version)
@@ -83,6 +91,10 @@ class Group(msgspec.Struct, eq=False, gc=False):
         if record is not None:
             return Item(key, (ABSENT, (self.version, record)), self.schema_version)
         return self.others.get(key)
+
+    def _changing(self, key: bytes) -> Item:
+        now, then = (self.version, self.settled[key]), (self.version + 1, self.changing[key])
+        return Item(key, (now, then), self.schema_version)
 
     def put(self, item: Item) -> None:
         """Track an item as it is now."""
@@ -95,6 +107,7 @@ class Group(msgspec.Struct, eq=False, gc=False):
 
     def remove(self, key: bytes) -> bool:
         """Track an item no more; whether it was."""
+        self.changing.pop(key, None)
         return (
             self.settled.pop(key, None) is not None
             or self.others.pop(key, None) is not None
@@ -124,7 +137,10 @@ class Group(msgspec.Struct, eq=False, gc=False):
             self.owner_keys.update(new)
 
     def arrive(self) -> None:
-        """What was unsure is there."""
+        """What was unsure is there, and what was changing has changed."""
+        if self.changing:
+            self.settled.update(self.changing)
+            self.changing = {}
         if not self.settled:
             self.settled, self.unsure = self.unsure, self.settled
         elif self.unsure:
@@ -220,6 +236,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
         for group in self.groups.values():
             for key in group.keys():  # noqa: SIM118 - no dictionary
                 path, other = group.path_of(key), group.others.get(key)
-                is_settled = key in group.settled or (other is not None and other.is_settled)
+                is_settled = key in group.settled and key not in group.changing
+                is_settled |= other is not None and other.is_settled
                 paths[path] = is_settled and paths.get(path, True)
         return paths

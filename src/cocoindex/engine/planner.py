@@ -117,7 +117,7 @@ class Planner(msgspec.Struct, eq=False):
         info = stretch.provider.require_info()
         reconcile, decode = info.reconcile, info.decode_record
         as_asked = info.key if info.rebuilds_keys else None
-        settled, unsure = group.settled, group.unsure
+        settled, unsure, changing = group.settled, group.unsure, group.changing
         sink: TargetActionSink[Any, Any] | None = None
         actions: list[Any] = []
         for declared in stretch.states:
@@ -145,14 +145,18 @@ class Planner(msgspec.Struct, eq=False):
                 output = checked(output, group, encoded)
                 sink = output.sink
                 actions = self.submission.actions_for(sink).actions
-            if record is not None:
-                self._act(stretch.state(declared), group, group.get(encoded), output)
-                continue
             actions.append(output.action)
-            tracked = output.tracking_record
-            if tracked is not NON_EXISTENCE:
-                unsure[encoded] = serialized(tracked, group, encoded)
-        if unsure:
+            if output.tracking_record is NON_EXISTENCE:
+                if record is not None:
+                    unsure[encoded] = settled.pop(encoded)
+                    self.submission.forget(group, [encoded])
+                continue
+            tracked = serialized(output.tracking_record, group, encoded)
+            if record is None:
+                unsure[encoded] = tracked
+            elif tracked != record:
+                changing[encoded] = tracked
+        if unsure or changing:
             self.submission.is_changed = True
 
     def _declare_one(self, stretch: Stretch, group: Group, declared: Declared) -> None:

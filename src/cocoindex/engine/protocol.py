@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cocoindex.core.keys import key_segment
 from cocoindex.engine import rows
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.sinks import Children, resolve_children
@@ -188,11 +189,11 @@ def settle(submission: Submission) -> Batch:
             group.put(item)
     batch: list[tuple[bytes, bytes | None]] = []
     for group, keys in submission.gone:
-        others = _of_same_path(entry, group)
+        prefix, others = rows.owner_key(group.target_path), _of_same_path(entry, group)
         batch += [
-            (rows.owner_key(group.path_of(key)), None)
+            (prefix + key_segment(key), None)
             for key in keys
-            if group.remove(key) and not any(key in other for other in others)
+            if group.remove(key) and not (others and any(key in other for other in others))
         ]
     return batch
 
