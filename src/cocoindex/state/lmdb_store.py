@@ -268,7 +268,12 @@ class _View:
         if max(map(len, keys), default=0) > layout.LONGEST:
             return [self.get(key) for key in keys]
         physical = [self._prefix + key for key in keys]
-        found = dict(self._txn.cursor().getmulti(physical))
+        cursor = self._txn.cursor()
+        # Keys that are asked for together are often neighbours, and all of them new: then one
+        # look tells, instead of one for each.
+        if not physical or not cursor.set_range(min(physical)) or cursor.key() > max(physical):
+            return [None] * len(keys)
+        found = dict(cursor.getmulti(physical))
         return list(map(found.get, physical)) if found else [None] * len(keys)
 
     def scan(self, prefix: bytes, start: bytes | None, limit: int | None) -> list[Row]:
