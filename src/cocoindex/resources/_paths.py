@@ -77,7 +77,8 @@ class FilePath(ABC, Generic[ResolvedPath]):
 
     @property
     def name(self) -> str:
-        return self.path.name
+        path = self._path
+        return self.as_posix().rpartition("/")[2] if path is None else path.name
 
     @property
     def stem(self) -> str:

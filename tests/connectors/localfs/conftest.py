@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,11 +18,11 @@ from localfs_world import World
 @pytest.fixture
 def world(env: coco.Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(env, tmp_path)
-    real = source._read_file
+    real = source.File._read_impl
 
-    def read_file(opener: Any, *args: Any) -> bytes:
-        made.read.append(Path(opener.args[0]).name)
-        return real(opener, *args)
+    async def read_impl(file: source.File, size: int = -1) -> bytes:
+        made.read.append(file.file_path.name)
+        return await real(file, size)
 
-    monkeypatch.setattr(source, "_read_file", read_file)
+    monkeypatch.setattr(source.File, "_read_impl", read_impl)
     return made

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from datetime import timedelta
@@ -281,6 +282,36 @@ async def test_large_files_are_read_whole(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(content)
     (file,) = [file async for file in localfs.walk_dir(tmp_path)]
     assert await file.read() == content
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 1 << 16, (1 << 16) + 1])
+@pytest.mark.parametrize("answer", ["cached", "not cached", "can't tell", "no such call"])
+async def test_content_is_the_same_whatever_the_system_says_of_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, size: int
+) -> None:
+    errors = {"not cached": errno.EAGAIN, "can't tell": errno.EOPNOTSUPP}
+
+    def refuse(*_: object) -> int:
+        raise OSError(errors[answer], "refused")
+
+    if answer in errors:
+        monkeypatch.setattr(os, "preadv", refuse, raising=False)
+    if answer == "no such call":
+        monkeypatch.delattr(os, "RWF_NOWAIT", raising=False)
+    contents = [os.urandom(size) for _ in range(3)]
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}").write_bytes(content)
+    assert [await file.read() async for file in localfs.walk_dir(tmp_path)] == contents
+
+
+@pytest.mark.parametrize("now", [b"", b"sho", b"longer than it was"])
+async def test_a_file_of_another_length_than_listed_is_read_whole(
+    tmp_path: Path, now: bytes
+) -> None:
+    (tmp_path / "x").write_bytes(b"before")
+    (file,) = [file async for file in localfs.walk_dir(tmp_path)]
+    (tmp_path / "x").write_bytes(now)
+    assert await file.read() == now
 
 
 async def test_reads_respect_rate_limit_and_prefetch(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
@@ -23,7 +24,10 @@ from cocoindex.resources._matchers import FilePathMatcher
 __all__ = ["DirWalker", "File", "walk_dir"]
 
 _OWN_TRIP_BYTES: Final = 1 << 20
+_AT_ONCE_BYTES: Final = 1 << 16
 _BLOCK: Final = 1 << 20
+_NOT_TOLD: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
+"""How a file system, or a system, says that it can't tell whether reading has to wait."""
 
 
 class RateLimit(Protocol):
@@ -33,9 +37,13 @@ class RateLimit(Protocol):
 
 
 class _Origin:
-    """What the files of one walk share."""
+    """What the files of one walk share.
 
-    __slots__ = ("confined", "limiter", "path", "path_text", "root", "slots")
+    Attributes:
+        tells_cached: reading can be told not to wait for a disk.
+    """
+
+    __slots__ = ("confined", "limiter", "path", "path_text", "root", "slots", "tells_cached")
 
     def __init__(
         self,
@@ -52,6 +60,7 @@ class _Origin:
         self.confined = confined
         self.limiter = limiter
         self.slots = None if prefetch is None else asyncio.Semaphore(prefetch)
+        self.tells_cached = hasattr(os, "RWF_NOWAIT")
 
 
 class File(FileLike[Path]):
@@ -85,7 +94,7 @@ class File(FileLike[Path]):
         """Size and modification time; a listed file knows them already."""
         if self._metadata is None and self._size >= 0:
             self._metadata = FileMetadata(self._size, from_microseconds(self._modified_us))
-        return await super().metadata()
+        return self._metadata or await super().metadata()
 
     def _known_facts(self) -> tuple[int, int, bytes | None] | None:
         if self._size >= 0:
@@ -106,14 +115,37 @@ class File(FileLike[Path]):
         return FileMetadata(found.st_size, from_microseconds(found.st_mtime_ns // 1000))
 
     async def _read_impl(self, size: int = -1) -> bytes:
-        read = partial(_read_file, self._opener(), size, self._size)
         origin = self._origin
         if origin is not None and origin.limiter is not None:
             await origin.limiter.acquire()
         if origin is not None and origin.slots is not None:
             async with origin.slots:
-                return await self._run(read)
-        return await self._run(read)
+                return await self._read_now(size)
+        return await self._read_now(size)
+
+    async def _read_now(self, size: int) -> bytes:
+        content = self._read_at_once() if size < 0 else None
+        if content is None:
+            content = await self._run(partial(_read_file, self._opener(), size, self._size))
+        return content
+
+    def _read_at_once(self) -> bytes | None:
+        """The content of a small file that is in memory: a trip to a thread costs ten times more.
+
+        None where it may have to be waited for.
+        """
+        origin, size = self._origin, self._size
+        if origin is None or not origin.tells_cached or size > _AT_ONCE_BYTES:
+            return None
+        try:
+            return _read_cached(self._opener(), size)
+        except BlockingIOError:
+            return None
+        except OSError as e:
+            if e.errno not in _NOT_TOLD:
+                raise
+            origin.tells_cached = False
+            return None
 
     async def _run(self, read: partial[bytes]) -> bytes:
         # A large file must not hold up the small ones that share its trip.
@@ -183,6 +215,21 @@ def _read_file(opener: _Opener, size: int, listed: int) -> bytes:
         return content if len(content) == expected else content + _read_up_to(fd, -1)
     finally:
         os.close(fd)
+
+
+def _read_cached(opener: _Opener, listed: int) -> bytes | None:
+    """The content if the system has all of it in memory and it is as long as it was.
+
+    Raises:
+        OSError: not in memory, or the file system can't tell (``_NOT_TOLD``).
+    """
+    fd = opener()
+    try:
+        buffer = bytearray(listed + 1)
+        length = os.preadv(fd, [buffer], 0, os.RWF_NOWAIT)
+    finally:
+        os.close(fd)
+    return bytes(memoryview(buffer)[:length]) if length == listed else None
 
 
 def _read_up_to(fd: int, size: int) -> bytes:
