@@ -176,8 +176,9 @@ class _Drop:
         return node.id not in self._failed
 
     async def _visit(self, key: bytes, node: Node, raw: bytes | None) -> None:
-        if not key.startswith(self._level):
-            self._level = rows.level_of(key)
+        level = rows.level_of(key)
+        if level != self._level:
+            self._level = level
             if self._chunk_has_parents:
                 await self._apply()
         deletion = self._open(key, node, raw)
