@@ -154,7 +154,7 @@ def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
 
 
 async def _run_background(child: Execution, handle: ComponentMountHandle, context: Context) -> None:
-    then = partial(_sinks_have_answered, child, handle, context)
+    then = partial(_background_ended, child, handle, context)
     try:
         child.run.check_not_cancelled()
         if has_deadline():
@@ -165,11 +165,11 @@ async def _run_background(child: Execution, handle: ComponentMountHandle, contex
     except BaseException as error:  # noqa: BLE001 - told to whom it concerns
         await _fail(child, handle, error)
         return
-    if ready is not None:  # else it waits for its sinks, but not here
+    if ready is not None:  # else the rest of it needs no task
         _succeed(child, handle, ready)
 
 
-def _sinks_have_answered(
+def _background_ended(
     child: Execution,
     handle: ComponentMountHandle,
     context: Context,

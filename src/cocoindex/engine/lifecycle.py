@@ -16,6 +16,7 @@ from cocoindex.engine.run import Decided
 from cocoindex.engine.scope import enter, leave
 from cocoindex.engine.stats import Counter
 from cocoindex.engine.submit import Submit
+from cocoindex.engine.takeover import MustWait
 from cocoindex.engine.workers import on_worker
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ Then = Callable[[Ready | None, BaseException | None], None]
 async def build(execution: Execution, then: Then | None = None) -> Ready | None:
     """Run one build execution, or reuse its memo; raises what the component failed with.
 
-    With ``then``, nobody has to wait while sinks are at work: None is returned, and ``then``
-    called in the end.
+    With ``then``, nobody waits here for more than the body, if that is possible: None is returned,
+    and ``then`` called in the end.
     """
     stats, counted = execution.stats, False
     try:
@@ -69,13 +70,10 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
         memo = None
         execution.release_memo()
         submit = Submit(execution, row)
-        applying = await submit.begin()
-        if applying is not None:
-            if then is not None and submit.ends_with_sinks:
-                execution.run.check_not_cancelled()
-                applying.start(partial(_sinks_have_answered, execution, submit, then))
-                return None
-            await applying.applied()
+        if then is not None and submit.needs_no_task:
+            execution.run.turn.put_off(partial(_submit, execution, submit, then))
+            return None
+        await submit.apply()
         await submit.finish()
         return _ready(execution, value)
     except BaseException as error:  # raised again: an interrupt ends an execution like an error
@@ -83,10 +81,35 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
         raise
 
 
-def _sinks_have_answered(
-    execution: Execution, submit: Submit, then: Then, error: BaseException | None
+def _submit(execution: Execution, submit: Submit, then: Then) -> None:
+    """What :func:`build` does after the body, where nobody waits for it."""
+    applied = partial(_applied, execution, submit, then)
+    try:
+        execution.run.check_not_cancelled()
+        applying = submit.begin_now()
+    except MustWait:
+        execution.run.lanes.put(lambda _: _submit_patiently(submit, applied))
+    except BaseException as error:  # noqa: BLE001 - handed on
+        applied(error)
+    else:
+        if applying is None:
+            applied(None)
+        else:
+            applying.start(applied)
+
+
+async def _submit_patiently(
+    submit: Submit, applied: Callable[[BaseException | None], None]
 ) -> None:
-    """What :func:`build` does after the sinks, for a component that nobody waits for."""
+    try:
+        await submit.apply()
+    except BaseException as error:  # noqa: BLE001 - handed on
+        applied(error)
+    else:
+        applied(None)
+
+
+def _applied(execution: Execution, submit: Submit, then: Then, error: BaseException | None) -> None:
     ready: Ready | None = None
     if error is None:
         try:

@@ -46,12 +46,19 @@ async def carry_out(
     run: Run, submission: Submission, commit: Callable[[], None], *, where: object
 ) -> None:
     """Write down the possible states, call the sinks, then commit what became true."""
-    applying = await begin(run, submission, commit, where=where)
-    if applying is not None:
-        await applying.applied()
+    applying = begin_now(run, submission, commit, where=where)
+    if applying is None:
+        return
+    if run.has_much_pending():
+        try:
+            await run.app.section.flushed()
+        except BaseException:
+            applying.end()
+            raise
+    await applying.applied()
 
 
-async def begin(
+def begin_now(
     run: Run, submission: Submission, commit: Callable[[], None], *, where: object
 ) -> Applying | None:
     """Write down the possible states; what is to be applied now.
@@ -69,8 +76,6 @@ async def begin(
     run.app.in_flight[submission.component_id] = applying
     try:
         _precommit(run, submission, where)
-        if run.has_much_pending():
-            await run.app.section.flushed()
     except BaseException:
         applying.end()
         raise

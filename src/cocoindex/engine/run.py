@@ -20,6 +20,7 @@ from cocoindex.engine.lanes import Lanes
 from cocoindex.engine.limits import DEFAULT_LIMITS, Limits
 from cocoindex.engine.providers import root_provider
 from cocoindex.engine.stats import StatsGroup
+from cocoindex.engine.turns import Turn
 
 if TYPE_CHECKING:
     from cocoindex.engine.context_values import ContextProvider
@@ -107,6 +108,7 @@ class Run:
         self._decided = bytearray()
         self._warned: set[Any] = set()
         self.lanes = Lanes(self)
+        self.turn = Turn(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting: set[asyncio.Task[Any]] = set()
         self.cancelled_by: BaseException | None = None
@@ -296,6 +298,7 @@ class Run:
             self.cancelled_by = cause
         for task in list(self._tasks):
             _cancel(task)
+        self.turn.cancel()
         for applying in list(self.app.in_flight.values()):
             applying.cancel()
 

@@ -10,7 +10,7 @@ from cocoindex.engine.declarations import NO_DECLARATIONS
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.leftovers import Undecided, delete_kept
 from cocoindex.engine.planner import plan
-from cocoindex.engine.protocol import Applying, begin, prepare, settle
+from cocoindex.engine.protocol import Applying, begin_now, carry_out, prepare, settle
 from cocoindex.engine.run import Decided
 from cocoindex.engine.stats import Counter
 from cocoindex.engine.sweep import sweep
@@ -28,8 +28,8 @@ WritableBatch = list[tuple[bytes, bytes | None]]
 class Submit:
     """One component that has run, on its way to targets in step with what it declared.
 
-    :meth:`begin` is followed by :meth:`finish`; or, by whoever won't wait for the sinks, by
-    :meth:`conclude` once they have answered, if :attr:`ends_with_sinks` allows it.
+    :meth:`apply` is followed by :meth:`finish`. If it :attr:`needs_no_task`, :meth:`begin_now` is
+    enough, and :meth:`conclude` once the sinks have answered.
     """
 
     __slots__ = (
@@ -48,19 +48,38 @@ class Submit:
         """The row of its memo, written once everything else has succeeded."""
         state = execution.user_state
         self._state_rows: Batch = () if state is None else state.commit_rows()
-        self._has_containers = False
+        self._has_containers = execution.declarations.has_containers
         self._has_below = execution.has_below
 
-    async def begin(self) -> Applying | None:
-        """Write down what may become true; what is to be applied now, if anything is."""
-        execution, run = self._execution, self._execution.run
-        self._submission = await prepare(self._plan, where=execution)
-        self._has_containers = execution.declarations.has_containers
+    @property
+    def needs_no_task(self) -> bool:
+        """Whether nothing has to be awaited but the sinks."""
+        return not (self._has_below or self._has_containers)
+
+    async def apply(self) -> None:
+        """Bring the target states in step."""
+        execution = self._execution
+        self._keep(await prepare(self._plan, where=execution))
+        await carry_out(execution.run, self._submission, self._commit, where=execution)
+
+    def begin_now(self) -> Applying | None:
+        """Write down what may become true; what is to be applied now, if anything is.
+
+        Raises:
+            MustWait: :meth:`apply` has to do it.
+        """
+        execution = self._execution
+        reach(FaultPoint.BEFORE_PRECOMMIT, execution)
+        self._keep(self._plan())
+        return begin_now(execution.run, self._submission, self._commit, where=execution)
+
+    def _keep(self, submission: Submission) -> None:
+        execution = self._execution
+        self._submission = submission
         execution.declarations = NO_DECLARATIONS  # while others wait, what actions need is enough
-        run.mark_decided(execution.id, Decided.EXECUTED)
+        execution.run.mark_decided(execution.id, Decided.EXECUTED)
         # Nothing comes between the commit and the memo of a leaf: one batch for both.
-        self._at_once = not (self._has_below or self._submission.kept)
-        return await begin(run, self._submission, self._commit, where=execution)
+        self._at_once = not (self._has_below or submission.kept)
 
     def _plan(self) -> Submission:
         execution = self._execution
@@ -72,11 +91,6 @@ class Submit:
             key = rows.existence_key(place.parent_id, place.key)
             submission.extra_rows.append((key, place.node.encode()))
         return submission
-
-    @property
-    def ends_with_sinks(self) -> bool:
-        """Whether nothing has to be awaited any more once the sinks have answered."""
-        return not (self._has_below or (self._has_containers and self._submission.kept))
 
     async def finish(self) -> None:
         """Do what comes after the sinks."""

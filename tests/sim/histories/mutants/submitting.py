@@ -16,13 +16,13 @@ def no_possible_states():
 
 @mutant("commits before the sinks run")
 def commit_before_sink():
-    original = protocol.begin
+    original = protocol.begin_now
 
-    async def begin(run, planned, commit, *, where):
+    def begin_now(run, planned, commit, *, where):
         commit()
-        return await original(run, planned, lambda: None, where=where)
+        return original(run, planned, lambda: None, where=where)
 
-    return [patch.object(module, "begin", begin) for module in (submit, protocol)]
+    return [patch.object(module, "begin_now", begin_now) for module in (submit, protocol)]
 
 
 @mutant("calls sinks before the possible states are durable")
@@ -100,11 +100,11 @@ def failed_body_is_empty():
 
 @mutant("a preview does not see what other components take over")
 def preview_without_takeovers():
-    original = protocol.begin
+    original = protocol.begin_now
 
-    async def begin(run, planned, commit, *, where):
+    def begin_now(run, planned, commit, *, where):
         if not run.is_preview:
-            return await original(run, planned, commit, where=where)
+            return original(run, planned, commit, where=where)
         for actions in planned.sinks():
             run.planned_actions += actions.actions
             run.sinks.plan(actions)
@@ -112,4 +112,4 @@ def preview_without_takeovers():
         commit()
         return None
 
-    return [patch.object(module, "begin", begin) for module in (submit, protocol)]
+    return [patch.object(module, "begin_now", begin_now) for module in (submit, protocol)]
