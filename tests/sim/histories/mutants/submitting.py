@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
-from cocoindex.engine import lifecycle, protocol, reconciling, submission, submit, sweep
+from cocoindex.engine import (
+    leaving,
+    lifecycle,
+    planner,
+    protocol,
+    reconciling,
+    submission,
+    submit,
+    sweep,
+)
 from cocoindex.testing.simulation import store as simulated
 from histories.mutants.mutant import mutant
 
@@ -46,24 +55,24 @@ def failed_sink_is_success():
 
 @mutant("tells handlers only of the newest possible state")
 def only_newest_state():
-    original = reconciling.Reconciling.previous
+    original = reconciling.previous
 
-    def previous(self, *args):
-        records, missing = original(self, *args)
+    def previous(*args):
+        records, missing = original(*args)
         return records[-1:], missing
 
-    return [patch.object(reconciling.Reconciling, "previous", previous)]
+    return [patch.object(module, "previous", previous) for module in (planner, leaving)]
 
 
 @mutant("never says that a target state may be missing")
 def never_missing():
-    original = reconciling.Reconciling.previous
+    original = reconciling.previous
 
-    def previous(self, info, item, *rest):
-        records, missing = original(self, info, item, *rest)
+    def previous(*args):
+        records, missing = original(*args)
         return records, missing and not records
 
-    return [patch.object(reconciling.Reconciling, "previous", previous)]
+    return [patch.object(module, "previous", previous) for module in (planner, leaving)]
 
 
 @mutant("leaves all possible states behind after a success")
