@@ -36,6 +36,8 @@ MAX_CALL_ACTIONS = 16_384
 SHORT_CALL, LONG_CALL = 0.1, 0.5
 """Seconds. Calls are merged up to a size at which one takes between these times: large enough
 to be efficient, small enough that an interrupted run has committed what it did before."""
+MAX_GROWTH = 16
+"""How many times as much the next call may carry, however short one was."""
 
 
 class Waiter(Protocol):
@@ -94,6 +96,8 @@ class SinkQueue:
         self._waiting: list[_Request] = []
         self._task: asyncio.Task[None] | None = None
         self._call_actions = FIRST_CALL_ACTIONS
+        self._seconds = 0.0
+        """How long the sink has been at work in the present call."""
 
     def apply(
         self,
@@ -114,15 +118,14 @@ class SinkQueue:
 
     async def _drain(self) -> None:
         try:
-            clock = asyncio.get_running_loop().time
             while self._waiting:
                 durable = await self._flushed()
                 while durable:
                     requests = self._next_requests(durable)
                     durable -= len(requests)
-                    started = clock()
+                    self._seconds = 0.0
                     await self._call(requests)
-                    self._adapt(clock() - started, sum(len(r.actions) for r in requests))
+                    self._adapt(self._seconds, sum(len(r.actions) for r in requests))
         finally:
             self._task = None
             self._when_idle()
@@ -156,7 +159,8 @@ class SinkQueue:
         if seconds > LONG_CALL:
             self._call_actions = max(1, actions // 2)
         elif seconds < SHORT_CALL and actions * 2 > self._call_actions:
-            self._call_actions = min(MAX_CALL_ACTIONS, self._call_actions * 2)
+            growth = min(MAX_GROWTH, max(2, int(SHORT_CALL / max(seconds, 1e-6))))
+            self._call_actions = min(MAX_CALL_ACTIONS, self._call_actions * growth)
 
     async def _call(self, requests: list[_Request]) -> None:
         requests = [request for request in requests if request.may_go()]
@@ -193,15 +197,35 @@ class SinkQueue:
             wants_child += [len(actions) + position for position in request.wants_child]
             actions += request.actions
         reporting_to.set(requests[0].stats)
-        children = await call_sink(
-            self._sink, self._context_provider, actions, wants_child, _run_on_worker
-        )
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        try:
+            children = await call_sink(
+                self._sink, self._context_provider, actions, wants_child, self._run_on_worker
+            )
+        finally:
+            if self._sink.is_async:
+                self._seconds += clock() - started
         if children is not None and len(children) != len(actions):
             raise SinkResultError(
                 f"sink {self._sink} returned {len(children)} results for {len(actions)} actions: "
                 "return None, or one ChildTargetDef or None for each action"
             )
         return children
+
+    async def _run_on_worker(self, call: Callable[[], Any]) -> Any:
+        clock = asyncio.get_running_loop().time
+
+        def timed() -> Any:  # here, since a busy loop may hear of the end much later
+            started = clock()
+            try:
+                return call()
+            finally:
+                self._seconds += clock() - started
+
+        context = contextvars.Context()
+        context.run(reporting_to.set, reporting_to.get())
+        return await worker_pool().submit(context, timed)
 
 
 class SinkResultError(UsageValueError):
@@ -224,12 +248,6 @@ def _hand_out(requests: list[_Request], children: Children | None) -> None:
         end = position + len(request.actions)
         request.succeed(None if children is None else children[position:end])
         position = end
-
-
-async def _run_on_worker(call: Callable[[], Any]) -> Any:
-    context = contextvars.Context()
-    context.run(reporting_to.set, reporting_to.get())
-    return await worker_pool().submit(context, call)
 
 
 class Sinks:
