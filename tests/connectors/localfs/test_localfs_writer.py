@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import stat
@@ -217,48 +216,6 @@ def test_content_and_each_directory_are_synced_once_per_call(
     synced.clear()
     writer.apply(*(writer.write(n) for n in "abc"))
     assert synced == []
-
-
-def test_each_of_many_files_is_on_disk_before_it_has_its_name(
-    writer: Writer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: set[int] = set()
-    placed: list[int] = []
-    sync, replace = _files._sync_content, os.replace
-
-    def note_sync(fd: int) -> None:
-        sync(fd)
-        synced.add(os.fstat(fd).st_ino)
-
-    def check_replace(source: str, target: str, **fds: Any) -> None:
-        status = os.stat(source, dir_fd=fds.get("src_dir_fd"))
-        assert status.st_ino in synced
-        placed.append(status.st_ino)
-        replace(source, target, **fds)
-
-    monkeypatch.setattr(_files, "_sync_content", note_sync)
-    monkeypatch.setattr(os, "replace", check_replace)
-    names = [f"{d}/{n}" for d in "abc" for n in range(150)] + [f"{n}/x" for n in range(150)]
-    fields: dict[str, Any] = {"options": Options(), "create_parents": True}
-    writer.apply(*(writer.write(name, name.encode(), **fields) for name in names))
-    assert {k: v for k, v in writer.tree_now().items() if v is not None} == {n: n for n in names}
-    assert len(placed) == len(set(placed)) == len(names)
-
-
-def test_of_many_files_only_those_fail_that_do_not_get_to_the_disk(
-    writer: Writer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sync = _files._sync_content
-
-    def fail_some(fd: int) -> None:
-        if os.fstat(fd).st_size % 100 == 7:
-            raise OSError(errno.EIO, "Input/output error")
-        sync(fd)
-
-    monkeypatch.setattr(_files, "_sync_content", fail_some)
-    with pytest.raises(OSError, match="Input/output error"):
-        writer.apply(*(writer.write(f"{n}", b"x" * n, options=Options()) for n in range(300)))
-    assert set(writer.tree_now()) == {str(n) for n in range(300) if n % 100 != 7}
 
 
 def test_leftovers_of_dead_processes_are_removed(

@@ -7,19 +7,15 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, wait
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from cocoindex.connectors.localfs._dirs import READ_FILE, Dir, os_error, regular
 from cocoindex.connectors.localfs._entries import EntryAction
 from cocoindex.connectors.localfs._temp import remove_leftovers, temp_name
 
-__all__ = ["SYNCERS", "Failure", "make_dir", "remove_dir", "remove_entry", "write_files"]
-
-SYNCERS: Final = 8
-"""Threads that wait for the disk. They do nothing else, and its waits are long."""
+__all__ = ["make_dir", "remove_dir", "remove_entry", "write_files"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,28 +25,19 @@ _NOT_EMPTY: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 _sync_content: Final = getattr(os, "fdatasync", os.fsync)
 
 
-class Failure(NamedTuple):
-    """What became of a file that could not be written."""
-
-    directory: Dir
-    action: EntryAction
-    error: OSError
-
-
 def write_files(
-    entries: Iterable[tuple[Dir, EntryAction]], syncers: Executor | None
-) -> list[Failure]:
-    """Put the content of each under its name: whole, or not at all.
+    directory: Dir, actions: Iterable[EntryAction]
+) -> list[tuple[EntryAction, OSError]]:
+    """Put the content of each under its name: whole, or not at all. Returns the failures.
 
-    Step by step for all of them, so that one wait for the disk serves many. Waiting is done by
-    several threads if there are ``syncers``; making and renaming is not, since threads would
-    only fight for the directory.
+    Step by step for all of them: so the disk has all content before the first wait for it,
+    and most waits find their part done by an earlier one.
     """
-    failures: list[Failure] = []
-    temps = [_Temp(directory, action) for directory, action in entries]
+    failures: list[tuple[EntryAction, OSError]] = []
+    temps = [_Temp(directory, action) for action in actions]
     try:
         left = _each(_Temp.fill, temps, failures)
-        left = _sync(left, failures, syncers)
+        left = _each(_Temp.sync, left, failures)
         _each(_Temp.place, left, failures)
     finally:
         # Whatever stopped a write, the half-written file must not stay.
@@ -60,7 +47,9 @@ def write_files(
 
 
 def _each(
-    step: Callable[[_Temp], None], temps: Sequence[_Temp], failures: list[Failure]
+    step: Callable[[_Temp], None],
+    temps: list[_Temp],
+    failures: list[tuple[EntryAction, OSError]],
 ) -> list[_Temp]:
     """Take ``step`` with each; those that succeeded."""
     done = []
@@ -68,29 +57,20 @@ def _each(
         try:
             step(temp)
         except OSError as e:
-            failures.append(Failure(temp.directory, temp.action, e))
+            failures.append((temp.action, e))
         else:
             done.append(temp)
     return done
 
 
-def _sync(temps: list[_Temp], failures: list[Failure], syncers: Executor | None) -> list[_Temp]:
-    if syncers is None or len(temps) < SYNCERS:
-        return _each(_Temp.sync, temps, failures)
-    parts = [temps[first::SYNCERS] for first in range(SYNCERS)]
-    running = [syncers.submit(_each, _Temp.sync, part, failures) for part in parts]
-    wait(running)  # before anything is raised: they use open files
-    return [temp for part in running for temp in part.result()]
-
-
 class _Temp:
     """Content on its way to its name."""
 
-    __slots__ = ("_fd", "_name", "_temp", "action", "directory")
+    __slots__ = ("_directory", "_fd", "_name", "_temp", "action")
 
     def __init__(self, directory: Dir, action: EntryAction) -> None:
         self.action = action
-        self.directory = directory
+        self._directory = directory
         self._name = action.path.rpartition("/")[2]
         self._temp = ""
         self._fd = -1
@@ -98,13 +78,15 @@ class _Temp:
     def fill(self) -> None:
         """Write the content beside its place."""
         action = self.action
-        mode = _look_at_place(self.directory, self._name, action)
+        mode = _look_at_place(self._directory, self._name, action)
         temp = temp_name()
-        self._fd = self.directory.open_file(temp, _CREATE, 0o666 if mode is None else mode)
+        self._fd = self._directory.open_file(temp, _CREATE, 0o666 if mode is None else mode)
         self._temp = temp
         _write_all(self._fd, action.content or b"")
         if mode is not None and hasattr(os, "fchmod"):
             os.fchmod(self._fd, mode)  # the process's umask may have taken bits away
+        if action.options.fsync:
+            _start_writing(self._fd)
 
     def sync(self) -> None:
         if self.action.options.fsync:
@@ -112,7 +94,7 @@ class _Temp:
 
     def place(self) -> None:
         self._close()
-        _patiently(self.directory.replace, self._temp, self._name)
+        _patiently(self._directory.replace, self._temp, self._name)
         self._temp = ""
 
     def discard(self) -> None:
@@ -121,7 +103,7 @@ class _Temp:
         if self._temp:
             # What can't be removed now is swept by a later process; the cause is reported.
             with suppress(OSError):
-                self.directory.unlink(self._temp)
+                self._directory.unlink(self._temp)
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -149,6 +131,13 @@ def _write_all(fd: int, content: bytes) -> None:
     written = os.write(fd, content)
     while written < len(content):
         written += os.write(fd, memoryview(content)[written:])
+
+
+def _start_writing(fd: int) -> None:
+    """Have the system write to the disk without waiting for it, where it can."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):  # advice; the sync that follows is what counts
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _make_way(directory: Dir, name: str, action: EntryAction) -> None:

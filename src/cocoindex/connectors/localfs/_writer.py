@@ -11,15 +11,14 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import groupby
 from typing import Final, TypeVar
 
-from cocoindex.connectors.localfs._dirs import AnyDir, Dir, enter, open_root, with_path
+from cocoindex.connectors.localfs._dirs import AnyDir, enter, open_root, with_path
 from cocoindex.connectors.localfs._entries import EntryAction, Tree
 from cocoindex.connectors.localfs._files import (
-    SYNCERS,
     make_dir,
     remove_dir,
     remove_entry,
@@ -35,10 +34,10 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_OPEN: Final = 128
-"""Files and directories held open while they are written."""
-_FEW: Final = 32
-"""So many files are on disk sooner than threads are started."""
+# A task waits for the disk once for all of its files, which it holds open; more threads would
+# mostly wait for the interpreter.
+_WORKERS: Final = 3
+_PER_TASK: Final = 32
 # Where one of these meets a path, nothing of ours is there. Systems differ in what they call
 # a link that must not be followed.
 _LINK: Final = frozenset({errno.ENOTDIR, errno.ELOOP, getattr(errno, "EMLINK", errno.ELOOP)})
@@ -155,33 +154,33 @@ class _Batch:
 
     def write(self, actions: list[EntryAction]) -> None:
         first, twins = _without_twins(actions)
-        with ExitStack() as stack:
-            syncers: Executor | None = None
-            if sum(action.options.fsync for action in first) > _FEW:
-                pool = ThreadPoolExecutor(SYNCERS, "cocoindex-localfs")
-                syncers = stack.enter_context(pool)
-            for groups in _batches(_by_directory(first)):
-                self._write_batch(groups, syncers)
+        groups = _by_directory(first)
+        if len(first) <= _PER_TASK:
+            for group in groups:
+                self._write_group(group)
+        else:
+            tasks = list(_tasks(groups))
+            with ThreadPoolExecutor(min(_WORKERS, len(tasks)), "cocoindex-localfs") as pool:
+                for _ in pool.map(self._write_group, tasks):
+                    pass  # exhausts the iterator, which raises what is no OSError
         for action in twins:
-            self._write_batch([(action.tree, parent_of(action.path), [action])])
+            self._write_group((action.tree, parent_of(action.path), [action]))
 
-    def _write_batch(self, groups: list[_Group], syncers: Executor | None = None) -> None:
-        with ExitStack() as opened:
-            entries: list[tuple[AnyDir, EntryAction]] = []
-            for _, parent, actions in groups:
-                try:
-                    directory = self._enter(actions[0], parent)
-                except OSError as e:
-                    self._fail(e)
-                    continue
-                opened.callback(directory.close)
-                sweep_once(directory)
-                for action in actions:
-                    entries.append((directory, action))
-                    self._touch(action, parent)
-            for failure in write_files(entries, syncers):
-                name = _split(failure.action.path)[1]
-                self._fail(_named(failure.error, failure.directory, name))
+    def _write_group(self, group: _Group) -> None:
+        _, parent, actions = group
+        try:
+            directory = self._enter(actions[0], parent)
+        except OSError as e:
+            self._fail(e)
+            return
+        with directory:
+            sweep_once(directory)
+            failures = write_files(directory, actions)
+            for action, error in failures:
+                self._fail(_named(error, directory, _split(action.path)[1]))
+        if len(failures) < len(actions):
+            for action in actions:
+                self._touch(action, parent)
 
     # --- removals ---
 
@@ -331,21 +330,10 @@ def _by_directory(actions: list[EntryAction]) -> list[_Group]:
     return [(tree, parent, group) for (tree, parent, _), group in groups.items()]
 
 
-def _batches(groups: list[_Group]) -> Iterable[list[_Group]]:
-    """Parts of the work that need no more than ``_OPEN`` files and directories open."""
-    batch: list[_Group] = []
-    room = _OPEN
+def _tasks(groups: list[_Group]) -> Iterable[_Group]:
     for tree, parent, actions in groups:
-        left = actions
-        while left:
-            if room < 2:
-                yield batch
-                batch, room = [], _OPEN
-            part, left = left[: room - 1], left[room - 1 :]
-            batch.append((tree, parent, part))
-            room -= 1 + len(part)
-    if batch:
-        yield batch
+        for start in range(0, len(actions), _PER_TASK):
+            yield tree, parent, actions[start : start + _PER_TASK]
 
 
 def _depth(action: EntryAction) -> int:
@@ -367,7 +355,7 @@ def _make_if_missing(directory: AnyDir, name: str) -> None:
         directory.mkdir(name)
 
 
-def _named(error: OSError, directory: Dir, name: str) -> OSError:
+def _named(error: OSError, directory: AnyDir, name: str) -> OSError:
     """``error`` with the whole path, unless it has it already."""
     if error.filename is not None and os.sep in str(error.filename):
         return error
