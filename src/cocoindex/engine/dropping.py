@@ -262,6 +262,7 @@ class _Drop:
                 self._commit_or_fail(deletion)
         if acting:
             await self._call_sinks(acting)
+        await asyncio.sleep(0)  # most of an app may stand in a container that is gone by now
         if self.run.has_much_pending():
             await self._section.flushed()
 
