@@ -68,8 +68,10 @@ async def delete_everything(run: Run) -> None:
         await take_stock(run, in_doubt=False)
 
 
-class _Deletion(msgspec.Struct, eq=False, gc=False):
-    """One component on its way out."""
+class _Deletion(msgspec.Struct, eq=False):
+    """One component on its way out. It leads back to the run, which keeps the first failure, whose
+    traceback leads here again: so the collector has to know of it.
+    """
 
     drop: _Drop
     place_key: bytes

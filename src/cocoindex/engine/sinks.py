@@ -51,8 +51,11 @@ class Waiter(Protocol):
         ...
 
 
-class _Request(msgspec.Struct, eq=False, gc=False):
-    """The actions of one component, waiting for the next call of their sink."""
+class _Request(msgspec.Struct, eq=False):
+    """The actions of one component, waiting for the next call of their sink.
+
+    Tracebacks of failures lead here, and from here to the run, which may keep a failure.
+    """
 
     actions: list[Any]
     wants_child: Sequence[int]
