@@ -237,6 +237,30 @@ async def test_a_cancellation_that_a_body_swallows_leaves_nothing_in_flight(benc
     assert bench.env.app_state(bench.app).in_flight == {}
 
 
+async def test_cancelling_an_update_that_waits_for_another_does_nothing_to_that(bench, table):
+    heard = []
+    bench.exception_handler = lambda error, context: heard.append(error)
+
+    async def main():
+        await coco.mount_each(sub("e"), table.declare, [(n, n) for n in range(3)], 1)
+
+    with table.held() as gate:
+        first = asyncio.ensure_future(bench.start(main).result())
+        await gate.entered.wait()
+        waiting = bench.app.update()
+        second = asyncio.ensure_future(waiting.result())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+    await asyncio.wait_for(first, 30)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(second, 30)
+    assert heard == []
+    assert table.rows == dict.fromkeys(range(3), 1)
+
+
 @pytest.mark.parametrize("turns", range(1, 16))
 def test_a_loop_that_cancels_all_its_tasks_ends(tmp_path, table, turns):
     """As ``asyncio.run`` does at its end, whatever the tasks of the update are about to do."""

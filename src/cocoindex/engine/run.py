@@ -303,7 +303,8 @@ class Run:
             _cancel(task)
         self.turn.cancel()
         for applying in list(self.app.in_flight.values()):
-            applying.cancel()
+            if applying.run is self:  # else this one has not begun, and waits for another
+                applying.cancel()
 
 
 def _cancel(task: asyncio.Task[Any]) -> None:
