@@ -114,6 +114,7 @@ class SinkQueue:
             self._task = asyncio.get_running_loop().create_task(
                 self._drain(), context=contextvars.Context()
             )
+            self._task.add_done_callback(self._has_ended)
 
     async def _drain(self) -> None:
         try:
@@ -127,10 +128,17 @@ class SinkQueue:
                     await self._call(requests)
                     self._adapt(clock() - started, sum(len(r.actions) for r in requests))
         finally:
-            self._task = None
-            self._when_idle()
-            for request in self._waiting:
-                request.fail(asyncio.CancelledError())
+            self._end()
+
+    def _end(self) -> None:
+        self._task = None
+        self._when_idle()
+        for request in self._waiting:
+            request.fail(asyncio.CancelledError())
+
+    def _has_ended(self, task: asyncio.Task[None]) -> None:
+        if self._task is task:  # cancelled before its first step
+            self._end()
 
     async def _flushed(self) -> int:
         """Make durable what the requests so far have written down; returns their number."""
