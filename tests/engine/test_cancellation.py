@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -212,3 +213,79 @@ async def test_cancelled_siblings_resolve_after_an_interrupt(bench, ran, table):
         async with asyncio.timeout(30):
             await bench.start(main)
     assert table.calls == []
+
+
+async def test_a_cancellation_that_a_body_swallows_leaves_nothing_in_flight(bench, table):
+    started = asyncio.Event()
+
+    async def stubborn():
+        table.declare("k", 1)
+        started.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async def main():
+        await coco.mount(sub("a"), stubborn)
+
+    run = asyncio.ensure_future(bench.start(main).result())
+    await started.wait()
+    await asyncio.sleep(0)
+    reset = cancel_all()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(run, 30)
+    reset()
+    assert bench.env.app_state(bench.app).in_flight == {}
+
+
+async def test_cancelling_an_update_that_waits_for_another_does_nothing_to_that(bench, table):
+    heard = []
+    bench.exception_handler = lambda error, context: heard.append(error)
+
+    async def main():
+        await coco.mount_each(sub("e"), table.declare, [(n, n) for n in range(3)], 1)
+
+    with table.held() as gate:
+        first = asyncio.ensure_future(bench.start(main).result())
+        await gate.entered.wait()
+        waiting = bench.app.update()
+        second = asyncio.ensure_future(waiting.result())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+    await asyncio.wait_for(first, 30)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(second, 30)
+    assert heard == []
+    assert table.rows == dict.fromkeys(range(3), 1)
+
+
+@pytest.mark.parametrize("turns", range(1, 16))
+def test_a_loop_that_cancels_all_its_tasks_ends(tmp_path, table, turns):
+    """As ``asyncio.run`` does at its end, whatever the tasks of the update are about to do."""
+    began, ended = 0, False
+
+    async def leaf(n):
+        nonlocal began
+        began += not ended
+        table.declare(n, 1)
+        await asyncio.sleep(3600)
+
+    async def main():
+        await coco.mount_each(sub("e"), leaf, [(n, n) for n in range(300)])
+
+    async def program():
+        nonlocal ended
+        environment = coco.Environment(coco.Settings(db_path=tmp_path / "db"))
+        app = coco.App(coco.AppConfig("app", environment), main)
+        run = asyncio.ensure_future(app.update().result())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        ended = True
+        return environment, run
+
+    environment, run = asyncio.run(program())
+    assert run.cancelled()
+    assert table.calls == []
+    environment.close()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cocoindex as coco
+from cocoindex.engine.dropping import CHUNK
 from cocoindex.engine.faults import FaultPoint
 from cocoindex.state.memory import MemoryStore
 from cocoindex.testing import Severity, fsck
@@ -299,3 +300,29 @@ class TestOrder:
         await bench.app.drop()
         assert flat.rows == {}
         assert len(flat.calls) - calls < 20
+
+
+async def test_others_on_the_loop_have_their_turn_during_a_drop(bench):
+    tree = MemoryTree()
+
+    async def child(rows, number):
+        coco.declare_target_state(rows.target_state(number, 1))
+
+    async def main():
+        rows = await coco.mount_target(tree.container("T"))
+        for number in range(5000):  # gone with their container: there is no sink to wait for
+            await coco.mount(sub(number), child, rows, number)
+
+    await bench.run(main)
+    drop, seen = bench.app.start_drop(), set()
+
+    async def watch():
+        while True:
+            await asyncio.sleep(0)
+            stats = drop.stats()
+            seen.add(0 if stats is None else stats.total.num_deletes)
+
+    watching = asyncio.ensure_future(watch())
+    await drop.result()
+    watching.cancel()
+    assert len([count for count in seen if count > 2]) > 5000 // CHUNK

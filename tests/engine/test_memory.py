@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import weakref
 
 import pytest
 
 import cocoindex as coco
+from cocoindex.testing.targets import InjectedFailure
 
 sub = coco.component_subpath
 
@@ -65,3 +67,22 @@ async def test_changed_memo_states_of_reused_components_do_not_pile_up(bench):
     run, most = 1, 0
     await bench.run(body)
     assert limit < most < 2_000_000  # of six million
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_drop_leaves_nothing_of_itself(bench, table, fails):
+    kept: list[weakref.ref[object]] = []
+
+    async def body():
+        await coco.mount_each(sub("e"), table.declare, [(n, n) for n in range(3)], 1)
+
+    for _ in range(3):
+        await bench.run(body)
+        drop = bench.app.start_drop()
+        with table.failing() if fails else contextlib.nullcontext():
+            with contextlib.suppress(InjectedFailure):
+                await drop.result()
+        kept.append(weakref.ref(drop._run))
+        del drop
+    gc.collect()
+    assert [ref() for ref in kept[:-1]] == [None, None]  # the last error is still being told

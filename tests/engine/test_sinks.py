@@ -322,3 +322,32 @@ async def test_what_a_sink_reports_is_told_with_the_statistics(bench, request, k
 
 def test_a_report_outside_of_a_sink_counts_nowhere():
     coco.report_target_stats("notes", rows_upserted=1)
+
+
+async def test_a_sink_that_cannot_be_compared_fails_its_component_alone(bench, request):
+    class Incomparable:
+        def __init__(self, number):
+            self.number = number
+
+        def __hash__(self):
+            return 1
+
+        def __eq__(self, other):
+            raise ZeroDivisionError
+
+        async def __call__(self, _provider, _actions):
+            await asyncio.sleep(0)
+
+    failed: list[BaseException] = []
+    bench.exception_handler = lambda error, _context: failed.append(error)
+    fns = iter([Incomparable(1), Incomparable(2)])
+    provider = provider_of(lambda: coco.TargetActionSink.from_async_fn(next(fns)), request)
+
+    async def main():
+        await coco.mount_each(
+            sub("e"), lambda n: declaring(provider, n)(), [(n, n) for n in range(2)]
+        )
+
+    await asyncio.wait_for(bench.run(main), 30)
+    assert [type(error) for error in failed] == [ZeroDivisionError]
+    assert bench.env.app_state(bench.app).in_flight == {}

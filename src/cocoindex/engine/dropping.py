@@ -68,8 +68,10 @@ async def delete_everything(run: Run) -> None:
         await take_stock(run, in_doubt=False)
 
 
-class _Deletion(msgspec.Struct, eq=False, gc=False):
-    """One component on its way out."""
+class _Deletion(msgspec.Struct, eq=False):
+    """One component on its way out. It leads back to the run, which keeps the first failure, whose
+    traceback leads here again: so the collector has to know of it.
+    """
 
     drop: _Drop
     place_key: bytes
@@ -262,6 +264,7 @@ class _Drop:
                 self._commit_or_fail(deletion)
         if acting:
             await self._call_sinks(acting)
+        await asyncio.sleep(0)  # most of an app may stand in a container that is gone by now
         if self.run.has_much_pending():
             await self._section.flushed()
 

@@ -36,7 +36,7 @@ class Lanes:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._waiting: deque[tuple[Context, Work]] = deque()
-        self._called = 0
+        self._called: set[asyncio.Task[Any]] = set()
         """Lanes that are about to start."""
         self._wanted = 1
         """How many of these there should be: twice as many whenever one has found work, since
@@ -48,15 +48,21 @@ class Lanes:
         self._call()
 
     def _call(self) -> None:
-        while self._called < self._wanted and self._called < len(self._waiting):
-            self._called += 1
-            self._run.start_task(self._lane())
+        while len(self._called) < min(self._wanted, len(self._waiting)):
+            lane = self._run.start_task(self._lane())
+            self._called.add(lane)
+            lane.add_done_callback(self._has_ended)
+
+    def _has_ended(self, lane: asyncio.Task[Any]) -> None:
+        if lane in self._called:  # cancelled before it began
+            self._called.discard(lane)
+            self._call()
 
     async def _lane(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._run.begin_task(task)
-        self._called -= 1
+        self._called.discard(task)
         self._wanted = min(self._wanted * 2, ENOUGH) if self._waiting else 1
         try:
             while self._waiting and not task.cancelling():  # a cancellation is for one work only

@@ -116,6 +116,17 @@ def submit(
     result: concurrent.futures.Future[R] = concurrent.futures.Future()
     result.set_running_or_notify_cancel()
 
+    def keep() -> None:
+        task = loop.create_task(carry())
+        _kept.add(task)  # a loop holds its tasks only weakly
+        task.add_done_callback(let_go)
+
+    def let_go(task: asyncio.Task[Any]) -> None:
+        _kept.discard(task)
+        if task.cancelled() and not result.done() and not _exit.is_set():  # before its first step
+            coro.close()
+            result.set_exception(asyncio.CancelledError())
+
     async def carry() -> None:
         try:
             value = await coro
@@ -126,16 +137,10 @@ def submit(
             result.set_result(value)
 
     if running_loop() is loop:
-        _keep(loop.create_task(carry()))
+        keep()
     else:
-        loop.call_soon_threadsafe(lambda: _keep(loop.create_task(carry())))
+        loop.call_soon_threadsafe(keep)
     return result
 
 
 _kept: set[asyncio.Task[Any]] = set()
-
-
-def _keep(task: asyncio.Task[Any]) -> None:
-    """Hold a strong reference: a loop holds its tasks only weakly."""
-    _kept.add(task)
-    task.add_done_callback(_kept.discard)

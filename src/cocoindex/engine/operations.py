@@ -146,11 +146,15 @@ async def _cancellable(run: Run, coro: Any) -> Any:
     """Await ``coro`` as a task of the run; a cancelled run ends with what cancelled it."""
     task = run.spawn(_shielding_loop(run, coro))
     try:
-        return await task
+        await asyncio.wait((task,))  # else a cancellation would go to this task alone
+        return task.result()
     except asyncio.CancelledError:
         if run.cancelled_by is None:
             run.cancel(asyncio.CancelledError())
         await run.ended()
+        coro.close()  # it may never have begun
+        if not task.cancelled():
+            task.exception()  # nobody waits for it any more
         raise run.cancelled_by if run.cancelled_by is not None else asyncio.CancelledError from None
 
 

@@ -92,7 +92,7 @@ def _precommit(run: Run, submission: Submission, where: object) -> None:
 class Applying(msgspec.Struct, eq=False):
     """A submission between pre-commit and commit; claimants of its unsettled items wait."""
 
-    _run: Run
+    run: Run
     _submission: Submission
     _commit: Callable[[], None]
     _where: object
@@ -120,7 +120,10 @@ class Applying(msgspec.Struct, eq=False):
         """Call the sinks, one after the other, and commit; ``then`` hears of the end."""
         self._then = then
         self._left = self._submission.sinks()[::-1]
-        self._call_next()
+        try:
+            self._call_next()
+        except BaseException as error:  # noqa: BLE001 - comparing sinks calls user code
+            self._finish(error)
 
     def cancel(self) -> None:
         """Don't wait for the sinks any more. What they do may still happen."""
@@ -128,7 +131,7 @@ class Applying(msgspec.Struct, eq=False):
             self._finish(asyncio.CancelledError())
 
     def _call_next(self) -> None:
-        run = self._run
+        run = self.run
         run.sinks.apply(self._left[-1], run.app.section, run.stats, self._where, self)
 
     @property
@@ -159,7 +162,7 @@ class Applying(msgspec.Struct, eq=False):
 
     def end(self) -> None:
         """Let claimants go on."""
-        self._run.app.in_flight.pop(self._submission.component_id, None)
+        self.run.app.in_flight.pop(self._submission.component_id, None)
         if self._ended is not None:
             self._ended.set()
 

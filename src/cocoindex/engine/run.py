@@ -251,7 +251,9 @@ class Run:
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run ``coro`` as a task that a cancellation of this run reaches."""
-        return self.start_task(self._registered(coro))
+        task = self.start_task(self._registered(coro))
+        task.add_done_callback(lambda _: coro.close())  # if it never came to its first step
+        return task
 
     async def _registered(self, coro: Coroutine[Any, Any, Any]) -> Any:
         task = asyncio.current_task()
@@ -261,17 +263,18 @@ class Run:
             self.check_not_cancelled()
             return await coro
         finally:
-            coro.close()
             self.end_task(task)
 
     def start_task(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task for a ``coro`` that calls :meth:`begin_task` first and :meth:`end_task` last.
 
-        It is cancelled only in between: a task that is cancelled before its first step would
-        never come to clean up after itself.
+        A run cancels it only in between: a task that is cancelled before its first step never
+        comes to clean up after itself. Others may do that all the same, such as ``asyncio.run``
+        at its end.
         """
         task = asyncio.get_running_loop().create_task(coro)
         self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
         return task
 
     def begin_task(self, task: asyncio.Task[Any]) -> None:
@@ -300,7 +303,8 @@ class Run:
             _cancel(task)
         self.turn.cancel()
         for applying in list(self.app.in_flight.values()):
-            applying.cancel()
+            if applying.run is self:  # else this one has not begun, and waits for another
+                applying.cancel()
 
 
 def _cancel(task: asyncio.Task[Any]) -> None:

@@ -53,8 +53,11 @@ class Waiter(Protocol):
         ...
 
 
-class _Request(msgspec.Struct, eq=False, gc=False):
-    """The actions of one component, waiting for the next call of their sink."""
+class _Request(msgspec.Struct, eq=False):
+    """The actions of one component, waiting for the next call of their sink.
+
+    Tracebacks of failures lead here, and from here to the run, which may keep a failure.
+    """
 
     actions: list[Any]
     wants_child: Sequence[int]
@@ -115,6 +118,7 @@ class SinkQueue:
             self._task = asyncio.get_running_loop().create_task(
                 self._drain(), context=contextvars.Context()
             )
+            self._task.add_done_callback(self._has_ended)
 
     async def _drain(self) -> None:
         try:
@@ -127,10 +131,17 @@ class SinkQueue:
                     await self._call(requests)
                     self._adapt(self._seconds, sum(len(r.actions) for r in requests))
         finally:
-            self._task = None
-            self._when_idle()
-            for request in self._waiting:
-                request.fail(asyncio.CancelledError())
+            self._end()
+
+    def _end(self) -> None:
+        self._task = None
+        self._when_idle()
+        for request in self._waiting:
+            request.fail(asyncio.CancelledError())
+
+    def _has_ended(self, task: asyncio.Task[None]) -> None:
+        if self._task is task:  # cancelled before its first step
+            self._end()
 
     async def _flushed(self) -> int:
         """Make durable what the requests so far have written down; returns their number."""

@@ -8,6 +8,7 @@ interrupted: the root is marked until it is done.
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 Row = tuple[bytes, bytes]
 Batch = list[tuple[bytes, bytes | None]]
+
+BREATH = 256
+"""Nodes that are looked at before others on the loop have their turn."""
 
 
 def is_being_dropped(run: Run) -> bool:
@@ -68,6 +72,7 @@ class _Stock:
             await self._not_too_much()
 
     async def _not_too_much(self) -> None:
+        await asyncio.sleep(0)  # others on the loop have their turn
         if self._run.has_much_pending():
             await self._section.flushed()
 
@@ -97,9 +102,10 @@ class _Stock:
         parents = array("Q")
         for page in rows.pages(self._section, b"N"):
             parents.extend(rows.unpack_id(key) for key, _ in page)
-        for node_id in reversed(parents):
+        for count, node_id in enumerate(reversed(parents), 1):
             if node_id != rows.ROOT_ID and node_id not in self._left:
                 self._remove_if_empty(node_id)
+            if count % BREATH == 0:
                 await self._not_too_much()
 
     def _remove_if_empty(self, node_id: int) -> None:

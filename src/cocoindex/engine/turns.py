@@ -57,12 +57,19 @@ class Turn:
             context, step = self._steps.popleft()
             context.run(step)
             if self._steps and self._run.has_much_pending():
-                self._run.spawn(self._go_on())
+                flushing = self._run.spawn(self._flushed())
+                flushing.add_done_callback(self._go_on, context=Context())
                 return
         self._is_due = False
 
-    async def _go_on(self) -> None:
-        """Go on once the disk has what was written so far."""
+    async def _flushed(self) -> None:
         with contextlib.suppress(StoreError):  # the next step that writes will hear of it
             await self._run.app.section.flushed()
+
+    def _go_on(self, flushing: asyncio.Task[None]) -> None:
+        """Go on with the disk having what was written so far; also if that was cancelled, since
+        whoever has put something off waits for it.
+        """
+        if not flushing.cancelled():
+            flushing.result()
         self._do_all()
