@@ -75,7 +75,7 @@ def _begin(child: Execution, parent: Execution) -> None:
 
 async def _get_permit(child: Execution) -> None:
     try:
-        await child.run.app.limiter.acquire()
+        await child.run.limiter.acquire()
     except BaseException:  # raised again: cancelled while it waited, it must not stay counted
         _end(child, None)  # claimed, but never run
         raise
@@ -112,7 +112,7 @@ def start_now(child: Execution, handle: ComponentMountHandle) -> bool:
     :func:`start_when_permitted` has to follow.
     """
     _begin(child, _parent(child))
-    if not child.run.app.limiter.try_acquire():
+    if not child.run.limiter.try_acquire():
         return False
     child.has_permit = True
     _start(child, handle)
@@ -236,7 +236,7 @@ def _stray_cancellation(child: Execution, cause: BaseException) -> UsageError:
 async def run_foreground(child: Execution) -> Any:
     """Run a component within the caller's task and return its value."""
     _begin(child, _parent(child))
-    if child.run.app.limiter.try_acquire():
+    if child.run.limiter.try_acquire():
         child.has_permit = True
     else:
         await _get_permit(child)

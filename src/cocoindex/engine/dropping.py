@@ -164,7 +164,11 @@ class _Drop:
         for page in rows.pages(self._section, b"E", PAGE):
             nodes = [rows.decode_node(value) for _, value in page]
             tracked = self._section.get_many([rows.tracking_key(node.id) for node in nodes])
-            for (key, _), node, raw in zip(page, nodes, tracked, strict=True):
+            takeovers = self.run.app.takeovers
+            for (key, _), node, found in zip(page, nodes, tracked, strict=True):
+                raw = found
+                if self.run.app.takeovers != takeovers:  # one of this page may have lost items
+                    raw = self._section.get(rows.tracking_key(node.id))
                 if self._is_open(node, raw):
                     await self._visit(key, node, raw)
         await self._apply()

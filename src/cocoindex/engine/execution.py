@@ -290,4 +290,4 @@ class Execution:
     def release_permit(self) -> None:
         if self.has_permit:
             self.has_permit = False
-            self.run.app.limiter.release()
+            self.run.limiter.release()

@@ -71,7 +71,8 @@ class Lanes:
                     await asyncio.sleep(0)
         finally:
             self._run.end_task(task)
-            self._call()
+            if not task.get_loop().is_closed():  # else this is its burial
+                self._call()
 
     async def _do_some(self, task: asyncio.Task[Any]) -> None:
         waiting = self._waiting

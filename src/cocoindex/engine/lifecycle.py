@@ -86,7 +86,7 @@ def _submit(execution: Execution, submit: Submit, then: Then) -> None:
     applied = partial(_applied, execution, submit, then)
     try:
         execution.run.check_not_cancelled()
-        applying = submit.begin_now()
+        applying = submit.begin()
     except MustWait:
         execution.run.lanes.put(lambda _: _submit_patiently(submit, applied))
     except BaseException as error:  # noqa: BLE001 - handed on

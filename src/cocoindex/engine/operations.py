@@ -95,7 +95,7 @@ async def _build_root(app: App[Any, Any], run: Run) -> Any:
         handlers=run.handlers,
         stats=run.stats,
     )
-    await run.app.limiter.acquire()
+    await run.limiter.acquire()
     root.has_permit = True
     try:
         ready = await build(root)

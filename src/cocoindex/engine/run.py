@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Coroutine, Iterator
 from enum import IntEnum
@@ -77,6 +76,7 @@ class Run:
         handlers: HandlerChain | None,
     ) -> None:
         self.app = app.scratch() if options.preview else app
+        self.limiter = app.limiter  # the app gets a new one when its loop is closed
         self.full_reprocess = options.full_reprocess
         self.is_preview = options.preview
         self.is_drop = options.is_drop
@@ -299,21 +299,14 @@ class Run:
         """Cancel everything that runs; ``cause`` is what the caller of the run gets."""
         if self.cancelled_by is None:
             self.cancelled_by = cause
+        # Tasks hear of it in their next turn. What has no task is told here, in the order in which
+        # a component passes on: nothing that is ended may begin to be applied.
         for task in list(self._tasks):
-            _cancel(task)
+            task.cancel()
         self.turn.cancel()
         for applying in list(self.app.in_flight.values()):
             if applying.run is self:  # else this one has not begun, and waits for another
                 applying.cancel()
-
-
-def _cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel ``task`` once it has begun: before, no ``finally`` of it would tell its parent."""
-    coro = task.get_coro()
-    if inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:
-        task.get_loop().call_soon(_cancel, task)
-    else:
-        task.cancel()
 
 
 __all__ = ["Failure", "Run", "RunOptions"]

@@ -28,7 +28,7 @@ WritableBatch = list[tuple[bytes, bytes | None]]
 class Submit:
     """One component that has run, on its way to targets in step with what it declared.
 
-    :meth:`apply` is followed by :meth:`finish`. If it :attr:`needs_no_task`, :meth:`begin_now` is
+    :meth:`apply` is followed by :meth:`finish`. If it :attr:`needs_no_task`, :meth:`begin` is
     enough, and :meth:`conclude` once the sinks have answered.
     """
 
@@ -62,7 +62,7 @@ class Submit:
         self._keep(await prepare(self._plan, where=execution))
         await carry_out(execution.run, self._submission, self._commit, where=execution)
 
-    def begin_now(self) -> Applying | None:
+    def begin(self) -> Applying | None:
         """Write down what may become true; what is to be applied now, if anything is.
 
         Raises:
