@@ -222,9 +222,10 @@ async def test_a_deleted_component_forgets_its_memo(bench, page, ran, table):
     assert table.rows == {"a": "A"}
 
 
-async def test_an_undecodable_result_is_a_miss_with_a_warning(bench, ran, caplog):
+@pytest.mark.parametrize(("before", "kind"), [("text", str), (None, None)])
+async def test_an_undecodable_result_is_a_miss_with_a_warning(bench, ran, caplog, before, kind):
     class Answer:
-        value: object = "text"
+        value: object = before
 
     def make(annotation):
         async def page():
@@ -237,7 +238,7 @@ async def test_an_undecodable_result_is_a_miss_with_a_warning(bench, ran, caplog
     async def body(page):
         return await coco.use_mount(sub("p"), page)
 
-    assert await bench.run(lambda: body(make(str))) == "text"
+    assert await bench.run(lambda: body(make(kind))) == before
     Answer.value = 1
     assert await bench.run(lambda: body(make(int))) == 1
     assert ran.take() == ["page", "page"]

@@ -287,6 +287,28 @@ async def test_an_unknown_child_invalidation_is_refused(bench):
     assert target.calls == []
 
 
+@pytest.mark.parametrize("sink", [None, print], ids=["none", "a function"])
+@pytest.mark.parametrize("is_tracked", [False, True])
+async def test_what_is_no_sink_is_refused(bench, sink, is_tracked):
+    class Wrong(MemoryTarget):
+        is_wrong = False
+
+        def reconcile(self, key, desired, prev_records, prev_may_be_missing, /):
+            output = super().reconcile(key, desired, prev_records, prev_may_be_missing)
+            return output._replace(sink=sink) if self.is_wrong else output
+
+    target = Wrong(record=str)
+    if is_tracked:
+        await bench.run(lambda: target.declare("k", 0))
+    target.is_wrong = True
+    error = await bench.fails(lambda: target.declare("k", 1))
+    assert isinstance(error, TypeError)
+    assert "the sink must be a TargetActionSink" in str(error)
+    target.is_wrong = False
+    await bench.run(lambda: target.declare("k", 1))
+    assert target.rows == {"k": 1}
+
+
 async def test_an_object_without_reconcile_is_no_handler():
     with pytest.raises(TypeError, match="reconcile"):
         coco.register_root_target_states_provider("test/handlers/none", object())

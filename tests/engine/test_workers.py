@@ -218,3 +218,21 @@ def test_without_any_thread_the_caller_is_told(make_pool, monkeypatch):
 
     asyncio.run(main())
     assert ran == ["next"]
+
+
+def test_loops_may_come_while_closed_ones_are_looked_for(make_pool):
+    pool = make_pool(1)
+
+    class Loop:
+        """While it is asked whether it is closed, another thread brings another loop."""
+
+        def __init__(self, *coming):
+            self._coming = [*coming]
+
+        def is_closed(self):
+            while self._coming:
+                pool._returns_to(self._coming.pop())
+            return True
+
+    for loop in (Loop(), Loop(Loop(), Loop()), Loop(), Loop()):
+        pool._returns_to(loop)

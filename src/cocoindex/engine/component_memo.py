@@ -201,8 +201,6 @@ class ComponentMemo:
 
     def is_readable(self) -> bool:
         """Whether the stored return value can be read; if not, the component has to run."""
-        if self._row is not None and self._row.value == _NOTHING:
-            return True
         try:
             self.result()
         except DeserializationError as error:

@@ -138,7 +138,8 @@ class Planner(msgspec.Struct, eq=False):
                 continue
             # With the sink of the output before, only the rest needs a look.
             if (
-                type(output) is not TargetReconcileOutput
+                sink is None
+                or type(output) is not TargetReconcileOutput
                 or output.sink is not sink
                 or output.child_invalidation is not None
             ):

@@ -100,8 +100,9 @@ class WorkerPool:
         return future
 
     def _returns_to(self, loop: asyncio.AbstractEventLoop) -> _Returns:
-        for closed in [loop for loop in self._returns if loop.is_closed()]:
-            del self._returns[closed]
+        for known in [*self._returns]:  # a copy: other threads may bring other loops
+            if known.is_closed():
+                self._returns.pop(known, None)
         return self._returns.setdefault(loop, _Returns(loop))
 
     def _call_thread(self) -> None:

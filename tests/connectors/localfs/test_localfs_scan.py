@@ -285,11 +285,18 @@ async def test_large_files_are_read_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 1 << 16, (1 << 16) + 1])
-@pytest.mark.parametrize("answer", ["cached", "not cached", "can't tell", "no such call"])
+@pytest.mark.parametrize(
+    "answer", ["cached", "not cached", "can't tell", "not allowed", "no such flag", "no such call"]
+)
 async def test_content_is_the_same_whatever_the_system_says_of_its_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, size: int
 ) -> None:
-    errors = {"not cached": errno.EAGAIN, "can't tell": errno.EOPNOTSUPP}
+    errors = {
+        "not cached": errno.EAGAIN,
+        "can't tell": errno.EOPNOTSUPP,
+        "not allowed": errno.EPERM,
+        "no such flag": errno.EINVAL,
+    }
 
     def refuse(*_: object) -> int:
         raise OSError(errors[answer], "refused")

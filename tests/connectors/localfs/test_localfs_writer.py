@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -192,6 +193,28 @@ def test_an_interrupt_leaves_neither_temporary_files_nor_descriptors(
     assert not any(root.iterdir())
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(opened[0])
+
+
+def test_a_disk_that_fails_at_the_close_too_is_left_without_temporary_files(
+    writer: Writer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = os.close
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fail_to_close(fd: int) -> None:
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        close(fd)
+        if is_file:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_files, "_sync_content", fail)
+        patch.setattr(os, "close", fail_to_close)
+        with pytest.raises(OSError, match=r"No space left on device.*a'"):
+            writer.apply(*(writer.write(n, options=Options()) for n in "abc"))
+    assert not any(root.iterdir())
 
 
 def test_short_writes_are_continued(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:

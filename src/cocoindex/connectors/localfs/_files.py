@@ -99,9 +99,11 @@ class _Temp:
 
     def discard(self) -> None:
         """Remove it unless it was placed."""
-        self._close()
+        # Why it was not placed is reported. A disk that is full, or gone, may say so once more
+        # here; what can't be removed now is swept by a later process.
+        with suppress(OSError):
+            self._close()
         if self._temp:
-            # What can't be removed now is swept by a later process; the cause is reported.
             with suppress(OSError):
                 self._directory.unlink(self._temp)
 

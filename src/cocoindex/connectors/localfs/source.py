@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
@@ -26,8 +25,6 @@ __all__ = ["DirWalker", "File", "walk_dir"]
 _OWN_TRIP_BYTES: Final = 1 << 20
 _AT_ONCE_BYTES: Final = 1 << 16
 _BLOCK: Final = 1 << 20
-_NOT_TOLD: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
-"""How a file system, or a system, says that it can't tell whether reading has to wait."""
 
 
 class RateLimit(Protocol):
@@ -137,15 +134,18 @@ class File(FileLike[Path]):
         origin, size = self._origin, self._size
         if origin is None or not origin.tells_cached or size > _AT_ONCE_BYTES:
             return None
+        fd = self._opener()()
         try:
-            return _read_cached(self._opener(), size)
+            return _read_cached(fd, size)
         except BlockingIOError:
             return None
-        except OSError as e:
-            if e.errno not in _NOT_TOLD:
-                raise
+        except OSError:
+            # File systems, kernels and sandboxes refuse this in many ways. Whether anything is
+            # wrong with the file, reading it the usual way will tell.
             origin.tells_cached = False
             return None
+        finally:
+            os.close(fd)
 
     async def _run(self, read: partial[bytes]) -> bytes:
         # A large file must not hold up the small ones that share its trip.
@@ -217,18 +217,15 @@ def _read_file(opener: _Opener, size: int, listed: int) -> bytes:
         os.close(fd)
 
 
-def _read_cached(opener: _Opener, listed: int) -> bytes | None:
+def _read_cached(fd: int, listed: int) -> bytes | None:
     """The content if the system has all of it in memory and it is as long as it was.
 
     Raises:
-        OSError: not in memory, or the file system can't tell (``_NOT_TOLD``).
+        BlockingIOError: not in memory.
+        OSError: the system, or the file system, can't tell.
     """
-    fd = opener()
-    try:
-        buffer = bytearray(listed + 1)
-        length = os.preadv(fd, [buffer], 0, os.RWF_NOWAIT)
-    finally:
-        os.close(fd)
+    buffer = bytearray(listed + 1)
+    length = os.preadv(fd, [buffer], 0, os.RWF_NOWAIT)
     return bytes(memoryview(buffer)[:length]) if length == listed else None
 
 
