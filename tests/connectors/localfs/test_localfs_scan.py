@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 from datetime import timedelta
@@ -11,7 +12,7 @@ import pytest
 
 from cocoindex.connectorkits.sources import Unlisted
 from cocoindex.connectors import localfs
-from cocoindex.connectors.localfs import _scan
+from cocoindex.connectors.localfs import _scan, source
 from cocoindex.resources.file import PatternFilePathMatcher
 
 
@@ -309,6 +310,25 @@ async def test_content_is_the_same_whatever_the_system_says_of_its_cache(
     for number, content in enumerate(contents):
         (tmp_path / f"{number}").write_bytes(content)
     assert [await file.read() async for file in localfs.walk_dir(tmp_path)] == contents
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="elsewhere threads read everything")
+@pytest.mark.parametrize(("step", "tries"), [(0.0, 10), (0.1, 4)])
+async def test_where_opening_takes_long_files_are_soon_left_to_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float, tries: int
+) -> None:
+    make_tree(tmp_path, *(f"{number}" for number in range(10)))
+    asked: list[int] = []
+    preadv = os.preadv
+
+    def counted(*arguments: Any) -> int:
+        asked.append(1)
+        return preadv(*arguments)
+
+    monkeypatch.setattr(os, "preadv", counted)
+    monkeypatch.setattr(source, "perf_counter", itertools.count(step=step).__next__)
+    assert len([await file.read() async for file in localfs.walk_dir(tmp_path)]) == 10
+    assert len(asked) == tries
 
 
 @pytest.mark.parametrize("now", [b"", b"sho", b"longer than it was"])

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Final, Literal, Protocol
 
 import cocoindex as coco
@@ -24,6 +25,9 @@ __all__ = ["DirWalker", "File", "walk_dir"]
 
 _OWN_TRIP_BYTES: Final = 1 << 20
 _AT_ONCE_BYTES: Final = 1 << 16
+_LONG: Final = 0.0005
+"""Seconds: several times what a trip to a thread costs."""
+_PATIENCE: Final = 4
 _BLOCK: Final = 1 << 20
 
 
@@ -38,9 +42,19 @@ class _Origin:
 
     Attributes:
         tells_cached: reading can be told not to wait for a disk.
+        slow: how many of the last tries to read at once took long, without one that did not.
     """
 
-    __slots__ = ("confined", "limiter", "path", "path_text", "root", "slots", "tells_cached")
+    __slots__ = (
+        "confined",
+        "limiter",
+        "path",
+        "path_text",
+        "root",
+        "slots",
+        "slow",
+        "tells_cached",
+    )
 
     def __init__(
         self,
@@ -58,6 +72,13 @@ class _Origin:
         self.limiter = limiter
         self.slots = None if prefetch is None else asyncio.Semaphore(prefetch)
         self.tells_cached = hasattr(os, "RWF_NOWAIT")
+        self.slow = 0
+
+    def note_time(self, seconds: float) -> None:
+        """Give up reading at once where opening a file takes long (a network may be in between)."""
+        self.slow = self.slow + 1 if seconds > _LONG else 0
+        if self.slow >= _PATIENCE:
+            self.tells_cached = False
 
 
 class File(FileLike[Path]):
@@ -134,6 +155,7 @@ class File(FileLike[Path]):
         origin, size = self._origin, self._size
         if origin is None or not origin.tells_cached or size > _AT_ONCE_BYTES:
             return None
+        started = perf_counter()
         fd = self._opener()()
         try:
             return _read_cached(fd, size)
@@ -146,6 +168,7 @@ class File(FileLike[Path]):
             return None
         finally:
             os.close(fd)
+            origin.note_time(perf_counter() - started)
 
     async def _run(self, read: partial[bytes]) -> bytes:
         # A large file must not hold up the small ones that share its trip.
