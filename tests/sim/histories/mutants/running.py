@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from unittest.mock import patch
 
-from cocoindex.engine import app_state
+from cocoindex.engine import app_state, lanes
 from cocoindex.engine import run as runs
 from histories.mutants.mutant import mutant
 
 
-@mutant("cancels tasks that have not begun")
+@mutant("cancels tasks that have not begun, and forgets what they were to do")
 def cancel_unstarted():
     def start_task(self, coro):
         task = asyncio.get_running_loop().create_task(coro)
@@ -18,7 +18,10 @@ def cancel_unstarted():
         task.add_done_callback(self._tasks.discard)
         return task
 
-    return [patch.object(runs.Run, "start_task", start_task)]
+    return [
+        patch.object(runs.Run, "start_task", start_task),
+        patch.object(lanes.Lanes, "_has_ended", lambda self, lane: None),
+    ]
 
 
 @mutant("goes on counting from a reservation that was lost")
