@@ -236,10 +236,7 @@ def _stray_cancellation(child: Execution, cause: BaseException) -> UsageError:
 async def run_foreground(child: Execution) -> Any:
     """Run a component within the caller's task and return its value."""
     _begin(child, _parent(child))
-    if child.run.limiter.try_acquire():
-        child.has_permit = True
-    else:
-        await _get_permit(child)
+    await _get_permit(child)
     ready: Ready | None = None
     try:
         ready = await build(child)

@@ -231,7 +231,7 @@ class _Drop:
             raw = self._section.get(rows.node_key(parent_id))
             if raw is None:
                 break
-            parent_id, key = rows.unpack_id(raw[:8]), raw[8:]
+            parent_id, key = rows.decode_place(raw)
             above = self._section.get(rows.existence_key(parent_id, key))
             if above is None or rows.decode_node(above).is_component:
                 break

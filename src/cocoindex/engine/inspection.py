@@ -265,8 +265,8 @@ def component_path_text(snapshot: SectionSnapshot, component_id: int) -> str:
     while parent_id != rows.ROOT_PARENT_ID:
         raw = snapshot.get(rows.node_key(parent_id))
         # A parent is older than its children: else the names go round in a circle.
-        if raw is None or rows.unpack_id(raw[:8]) >= parent_id:
+        if raw is None or rows.decode_place(raw)[0] >= parent_id:
             break
-        parent_id, key = rows.unpack_id(raw[:8]), raw[8:]
+        parent_id, key = rows.decode_place(raw)
         keys.append(key)
     return path_text([decode_key(key) for key in reversed(keys) if key])

@@ -349,6 +349,16 @@ def node_key(node_id: int) -> bytes:
     return b"N" + pack_id(node_id)
 
 
+def place_row(parent_id: int, key: bytes) -> bytes:
+    """The value of a node's row: where its existence row is."""
+    return pack_id(parent_id) + key
+
+
+def decode_place(value: bytes) -> tuple[int, bytes]:
+    """Parent id and encoded key, out of a node's row."""
+    return unpack_id(value[:8]), value[8:]
+
+
 def tracking_key(component_id: int) -> bytes:
     return b"K" + pack_id(component_id)
 

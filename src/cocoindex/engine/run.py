@@ -201,7 +201,7 @@ class Run:
             raw = self.app.section.get(rows.node_key(node_id))
             if raw is None:
                 return
-            parent_id, key = rows.unpack_id(raw[:8]), raw[8:]
+            parent_id, key = rows.decode_place(raw)
             if parent_id >= node_id:
                 return  # damaged: a parent is older than its children
 

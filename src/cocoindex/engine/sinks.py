@@ -102,17 +102,8 @@ class SinkQueue:
         self._seconds = 0.0
         """How long the sink has been at work in the present call."""
 
-    def apply(
-        self,
-        actions: SinkActions,
-        section: Section,
-        stats: StatsGroup,
-        where: object,
-        waiter: Waiter,
-    ) -> None:
-        self._waiting.append(
-            _Request(actions.actions, tuple(actions.children), section, stats, where, waiter)
-        )
+    def add(self, request: _Request) -> None:
+        self._waiting.append(request)
         if self._task is None:
             # A fresh context: neither a component's scope nor its deadline applies inside.
             self._task = asyncio.get_running_loop().create_task(
@@ -286,7 +277,7 @@ class Sinks:
         if queue is None:
             idle = functools.partial(self._queues.pop, key, None)
             queue = self._queues[key] = SinkQueue(actions.sink, self._context_provider, idle)
-        queue.apply(actions, section, stats, where, waiter)
+        queue.add(_Request(actions.actions, tuple(actions.children), section, stats, where, waiter))
 
     def plan(self, actions: SinkActions) -> None:
         """Resolve child providers from the actions alone, for a preview.

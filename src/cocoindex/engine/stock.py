@@ -113,7 +113,7 @@ class _Stock:
             return
         place = self._section.get(rows.node_key(node_id))
         if place is not None:
-            parent_id, key = rows.unpack_id(place[:8]), place[8:]
+            parent_id, key = rows.decode_place(place)
             gone = [rows.existence_key(parent_id, key), rows.node_key(node_id)]
             self._section.write([(row_key, None) for row_key in gone])
 

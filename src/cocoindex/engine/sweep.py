@@ -280,7 +280,7 @@ def _remove_empty_directories(run: Run, node_id: int) -> None:
         raw = section.get(rows.node_key(node_id))
         if raw is None:
             return
-        parent_id, key = rows.unpack_id(raw[:8]), raw[8:]
+        parent_id, key = rows.decode_place(raw)
         place_key = rows.existence_key(parent_id, key)
         place = section.get(place_key)
         if place is None or rows.decode_node(place).kind != NodeKind.DEAD_DIRECTORY:

@@ -240,7 +240,7 @@ class MountTree:
         self._app.section.write(
             [
                 (rows.existence_key(parent_id, key), marked.encode()),
-                (rows.node_key(node.id), rows.pack_id(parent_id) + key),
+                (rows.node_key(node.id), rows.place_row(parent_id, key)),
             ]
         )
 

@@ -247,7 +247,7 @@ def _stand(section: Section, place: tuple[int, bytes], node: Node) -> Rows:
     has_children = node.has_children or _has_children(section, node.id)
     batch: Rows = [(rows.existence_key(*place), Node(node.kind, node.id, has_children).encode())]
     if has_children:
-        batch.append((rows.node_key(node.id), rows.pack_id(place[0]) + place[1]))
+        batch.append((rows.node_key(node.id), rows.place_row(*place)))
     if place[0] == rows.ROOT_ID:
         root = _node(section, rows.ROOT_PARENT_ID, b"") or Node(NodeKind.COMPONENT, rows.ROOT_ID)
         marked = Node(root.kind, rows.ROOT_ID, True)

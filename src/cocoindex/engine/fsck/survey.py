@@ -49,7 +49,7 @@ class Survey:
     def place_of(self, node_id: int) -> tuple[int, bytes] | None:
         """Parent id and key of a node that has children, by its name row."""
         raw = self.snapshot.get(rows.node_key(node_id))
-        return None if raw is None or len(raw) < 8 else (rows.unpack_id(raw[:8]), raw[8:])
+        return None if raw is None or len(raw) < 8 else rows.decode_place(raw)
 
     def lineage(self, node_id: int, parent_id: int) -> Iterator[int]:
         """A node and what is above it; ends early where the chain is broken."""
