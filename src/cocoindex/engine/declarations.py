@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from cocoindex.core.keys import StableKey
+from cocoindex.core.keys import StableKey, key_segment
+from cocoindex.engine import rows
 from cocoindex.engine.providers import TargetState
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ class Stretch(msgspec.Struct, eq=False, gc=False):
     """What was declared below the provider, here or in other stretches, by encoded key."""
     children: dict[bytes, Provider]
     """Pending child providers of the containers among ``known``."""
+    _owner_keys: dict[bytes, bytes] | None = None
+
+    def owner_keys(self) -> dict[bytes, bytes]:
+        """The keys of the owner rows of all that is ``known``, by encoded key."""
+        if self._owner_keys is None:
+            prefix = rows.owner_key(self.provider.target_path)
+            self._owner_keys = {key: prefix + key_segment(key) for key in self.known}
+        return self._owner_keys
 
     def state(self, declared: Declared) -> TargetState[Any]:
         """One of the declarations, as an object."""
@@ -68,6 +77,17 @@ class Declarations(msgspec.Struct, eq=False, gc=False):
         for stretch in self.stretches:
             for encoded, _, _ in stretch.states:
                 yield stretch.provider.path_of(encoded)
+
+    def first_like(self, stretch: Stretch) -> Stretch:
+        """The first stretch below the same provider."""
+        return self._by_provider[stretch.provider.target_path]
+
+    def owner_keys(self) -> list[bytes]:
+        """The keys of the owner rows of all declarations."""
+        keys: list[bytes] = []
+        for first in self._by_provider.values():
+            keys += first.owner_keys().values()
+        return keys
 
     def below(self, provider_path: bytes) -> Stretch | None:
         """The first stretch below the provider at a target path. Its ``known`` and ``children``

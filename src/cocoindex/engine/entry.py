@@ -14,7 +14,7 @@ from cocoindex.engine.rows import ABSENT, Item, ItemGroup, TrackingRow
 from cocoindex.errors import StoreFormatError
 
 if TYPE_CHECKING:
-    from cocoindex.engine.declarations import Declared
+    from cocoindex.engine.declarations import Stretch
 
 GroupKey = tuple[bytes, int | None]
 """Encoded key chain of the provider, and its provider id."""
@@ -123,18 +123,18 @@ class Group(msgspec.Struct, eq=False, gc=False):
         self.settled = {}
         self.schema_version = schema_version
 
-    def note_untracked(self, states: list[Declared]) -> None:
-        """Of declared items, note those that are new here."""
-        prefix, settled, others = rows.owner_key(self.target_path), self.settled, self.others
-        new = {
+    def note_untracked(self, declared: Stretch) -> None:
+        """Of what is declared here, note what is new."""
+        settled, others = self.settled, self.others
+        if not settled and not others:
+            self.owner_keys = declared.owner_keys()
+            return
+        prefix = rows.owner_key(self.target_path)
+        self.owner_keys = {
             key: prefix + key_segment(key)
-            for key, _, _ in states
+            for key in declared.known
             if key not in settled and key not in others
         }
-        if self.owner_keys is None:
-            self.owner_keys = new
-        else:
-            self.owner_keys.update(new)
 
     def arrive(self) -> None:
         """What was unsure is there, and what was changing has changed."""

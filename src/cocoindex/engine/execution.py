@@ -207,7 +207,9 @@ class Execution:
 
     def _read_entry(self) -> Entry:
         place = self.place
-        raw = None if place.is_fresh else self.run.app.section.get(rows.tracking_key(self.id))
+        raw = None
+        if not place.is_fresh:
+            raw = self.run.app.section.get(rows.tracking_key(self.id), ahead=True)
         return Entry(self.id, raw, place.parent_id, place.key)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,7 +71,7 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
         execution.release_memo()
         submit = Submit(execution, row)
         if then is not None and submit.needs_no_task:
-            execution.run.turn.put_off(partial(_submit, execution, submit, then))
+            execution.run.turn.put_off(_Submitting(execution, submit, then))
             return None
         await submit.apply()
         await submit.finish()
@@ -81,45 +81,53 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
         raise
 
 
-def _submit(execution: Execution, submit: Submit, then: Then) -> None:
+class _Submitting:
     """What :func:`build` does after the body, where nobody waits for it."""
-    applied = partial(_applied, execution, submit, then)
-    try:
-        execution.run.check_not_cancelled()
-        applying = submit.begin()
-    except MustWait:
-        execution.run.lanes.put(lambda _: _submit_patiently(submit, applied))
-    except BaseException as error:  # noqa: BLE001 - handed on
-        applied(error)
-    else:
-        if applying is None:
-            applied(None)
-        else:
-            applying.start(applied)
 
+    __slots__ = ("_execution", "_submit", "_then")
 
-async def _submit_patiently(
-    submit: Submit, applied: Callable[[BaseException | None], None]
-) -> None:
-    try:
-        await submit.apply()
-    except BaseException as error:  # noqa: BLE001 - handed on
-        applied(error)
-    else:
-        applied(None)
+    def __init__(self, execution: Execution, submit: Submit, then: Then) -> None:
+        self._execution = execution
+        self._submit = submit
+        self._then = then
 
+    def rows_to_read(self) -> Sequence[bytes]:
+        return self._submit.rows_to_read()
 
-def _applied(execution: Execution, submit: Submit, then: Then, error: BaseException | None) -> None:
-    ready: Ready | None = None
-    if error is None:
+    def __call__(self) -> None:
+        run = self._execution.run
         try:
-            submit.conclude()
-            ready = _ready(execution, None)
-        except BaseException as raised:  # noqa: BLE001 - handed on
-            error = raised
-    if error is not None:
-        _note_failure(execution, error, counted=True)
-    then(ready, error)
+            run.check_not_cancelled()
+            applying = self._submit.begin()
+        except MustWait:
+            run.lanes.put(self._submit_patiently)
+        except BaseException as error:  # noqa: BLE001 - handed on
+            self._applied(error)
+        else:
+            if applying is None:
+                self._applied(None)
+            else:
+                applying.start(self._applied)
+
+    async def _submit_patiently(self, _: object) -> None:
+        try:
+            await self._submit.apply()
+        except BaseException as error:  # noqa: BLE001 - handed on
+            self._applied(error)
+        else:
+            self._applied(None)
+
+    def _applied(self, error: BaseException | None) -> None:
+        ready: Ready | None = None
+        if error is None:
+            try:
+                self._submit.conclude()
+                ready = _ready(self._execution, None)
+            except BaseException as raised:  # noqa: BLE001 - handed on
+                error = raised
+        if error is not None:
+            _note_failure(self._execution, error, counted=True)
+        self._then(ready, error)
 
 
 def _ready(execution: Execution, value: Any) -> Ready:

@@ -83,7 +83,9 @@ class Planner(msgspec.Struct, eq=False):
 
     def declare_all(self, declarations: Declarations) -> None:
         """Reconcile every declaration, in order."""
-        stretches = [(stretch, self._group(stretch)) for stretch in declarations.stretches]
+        stretches = [
+            (stretch, self._group(stretch, declarations)) for stretch in declarations.stretches
+        ]
         groups = {id(group): group for _, group in stretches}
         self.takeovers.look_up(groups.values())
         # Once for each group: its stretches may be many, and short.
@@ -91,14 +93,15 @@ class Planner(msgspec.Struct, eq=False):
         for stretch, group in stretches:
             self._declare(stretch, group, special[id(group)])
 
-    def _group(self, stretch: Stretch) -> Group:
+    def _group(self, stretch: Stretch, declarations: Declarations) -> Group:
         """Where the items of a stretch are tracked, with those noted that are new."""
         provider = stretch.provider
         provider_id, schema_version = provider.generation or (None, 0)
         group = self.submission.entry.group((provider.encoded_path, provider_id))
         if group.schema_version != schema_version:
             group.use_schema_version(schema_version)
-        group.note_untracked(stretch.states)
+        if group.owner_keys is None:
+            group.note_untracked(declarations.first_like(stretch))
         return group
 
     def _special(self, declarations: Declarations, group: Group) -> AbstractSet[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from cocoindex.engine.execution import Execution
     from cocoindex.engine.submission import Submission
     from cocoindex.state.base import Batch
+
+MOST_KEYS_AHEAD = 1024
+"""Of one component: more are no faster to read together with those of others."""
 
 WritableBatch = list[tuple[bytes, bytes | None]]
 
@@ -55,6 +59,14 @@ class Submit:
     def needs_no_task(self) -> bool:
         """Whether nothing has to be awaited but the sinks."""
         return not (self._has_below or self._has_containers)
+
+    def rows_to_read(self) -> Sequence[bytes]:
+        """Keys of what the plan asks the store for, as far as it is known, and not too much."""
+        execution = self._execution
+        declared = execution.declarations
+        if not execution.place.is_fresh or len(declared) > MOST_KEYS_AHEAD:
+            return ()
+        return declared.owner_keys()
 
     async def apply(self) -> None:
         """Bring the target states in step."""

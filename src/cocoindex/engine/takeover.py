@@ -52,8 +52,7 @@ class Takeovers(msgspec.Struct, eq=False):
             keys += (group.owner_keys or {}).values()
         if not keys:
             return
-        section = self._run.app.section
-        found = section.get_many(keys) if len(keys) > 1 else [section.get(keys[0])]
+        found = self._run.app.section.get_many(keys)
         if found.count(None) == len(found):
             return
         me = self._entry.component_id

@@ -10,29 +10,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cocoindex.errors import StoreError
 
 if TYPE_CHECKING:
     from cocoindex.engine.run import Run
 
-Step = Callable[[], None]
-"""Raises nothing, and asks whether the run was cancelled."""
+
+class Step(Protocol):
+    """What is left to do with a component, in one go."""
+
+    def __call__(self) -> None:
+        """Do it. Raises nothing, and asks whether the run was cancelled."""
+
+    def rows_to_read(self) -> Sequence[bytes]:
+        """Keys of rows that it is going to ask the store for."""
 
 
 class Turn:
     """What is put off to the end of a turn, in one run."""
 
-    __slots__ = ("_is_due", "_run", "_steps")
+    __slots__ = ("_expected", "_is_due", "_run", "_steps")
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._steps: deque[tuple[Context, Step]] = deque()
         self._is_due = False
         """Whether it is seen to that the steps are done."""
+        self._expected = 0
+        """Of the next ones of them, the store knows what they are going to ask for."""
 
     def put_off(self, step: Step) -> None:
         """Do ``step`` at the end of this turn, in the current context.
@@ -53,7 +62,11 @@ class Turn:
             context.run(step)
 
     def _do_all(self) -> None:
+        self._expected = 0
         while self._steps:
+            if not self._expected:
+                self._look_ahead()
+            self._expected -= 1
             context, step = self._steps.popleft()
             context.run(step)
             if self._steps and self._run.has_much_pending():
@@ -61,6 +74,14 @@ class Turn:
                 flushing.add_done_callback(self._go_on, context=Context())
                 return
         self._is_due = False
+
+    def _look_ahead(self) -> None:
+        """Have the store read at once what the steps would ask for one by one."""
+        self._expected = len(self._steps)
+        keys = [key for _, step in self._steps for key in step.rows_to_read()]
+        if keys:
+            with contextlib.suppress(StoreError):  # who asks in earnest will hear of it
+                self._run.app.section.look_ahead(keys)
 
     async def _flushed(self) -> None:
         with contextlib.suppress(StoreError):  # the next step that writes will hear of it

@@ -137,10 +137,13 @@ class _LmdbSection(BufferedSection):
         """Nothing is durable yet, and nobody else may write: no need to look on the disk."""
         self._reads_ahead = False
         """Whether a lease is held, under which nobody else may change what was read."""
-        self._page: Page | None = None
-        """Rows as they are on the disk; forgotten with each commit."""
-        self._last_asked = b""
-        """For the last time in vain."""
+        self._pages: dict[bytes, Page] = {}
+        """Rows as they are on the disk, by the first byte of their keys; forgotten with each
+        commit."""
+        self._last_asked: dict[bytes, bytes] = {}
+        """For the last time in vain, likewise."""
+        self._expected: dict[bytes, bytes | None] | None = None
+        """What is on the disk of the keys that somebody has announced; forgotten likewise."""
 
     def _get(self, key: bytes) -> bytes | None:
         prefix = self._prefix
@@ -156,8 +159,28 @@ class _LmdbSection(BufferedSection):
             # Rare and curable (the map has grown elsewhere), or told properly by the long way.
             return self._read(lambda view: view.get(key))
 
+    def look_ahead(self, keys: Sequence[bytes]) -> None:
+        if self._reads_ahead:
+            self._file.read(lambda txn: self._expect(self._view(txn), keys))
+
+    def _expect(self, view: _View, keys: Sequence[bytes]) -> None:
+        # Inside the gate, see below.
+        found = view.get_many(keys)
+        if self._reads_ahead:
+            self._expected = dict(zip(keys, found, strict=True))
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        # First in the layers: what leaves them for the disk is expected no more before that.
+        if not (self._active.has_any_of(keys) or self._flushing.has_any_of(keys)):
+            expected = self._expected
+            if expected is not None:
+                with suppress(KeyError):
+                    return [expected[key] for key in keys]
+        return super().get_many(keys)
+
     def _get_ahead(self, key: bytes) -> bytes | None:
-        page, prefix = self._page, self._prefix
+        prefix, kind = self._prefix, key[:1]
+        page = self._pages.get(kind)
         if prefix is None or not self._reads_ahead or len(key) > layout.LONGEST:
             return self._get(key)
         physical = prefix + key
@@ -165,17 +188,18 @@ class _LmdbSection(BufferedSection):
             value = page.rows.get(physical)
             if value is not None or page.covers(physical):
                 return value
-        last, self._last_asked = self._last_asked, physical
+        last, self._last_asked[kind] = self._last_asked.get(kind, b""), physical
         if not is_close_behind(last, physical) and (page is None or page.end != physical):
             return self._get(key)
-        return self._file.read(lambda txn: self._read_page(txn, physical)).rows.get(physical)
+        page = self._file.read(lambda txn: self._read_page(txn, kind, physical))
+        return page.rows.get(physical)
 
-    def _read_page(self, txn: Txn, key: bytes) -> Page:
+    def _read_page(self, txn: Txn, kind: bytes, key: bytes) -> Page:
         # Inside the gate, as the end of a commit is: the page is not older than that.
         self._store._check_usable()
-        page = read_page(txn, key, self._page)
+        page = read_page(txn, key, self._pages.get(kind))
         if self._reads_ahead:
-            self._page = page
+            self._pages[kind] = page
         return page
 
     def _read(self, reader: Callable[[_View], T]) -> T:
@@ -205,25 +229,29 @@ class _LmdbSection(BufferedSection):
         lease = self._store._leases.acquire(self._name, wait_seconds)
         self._read(lambda _: None)
         self._is_empty_under_lease = self._prefix is None
-        self._forget_page(reads_ahead=True)
+        self._start_anew(reads_ahead=True)
         return _SectionLease(self, lease)
 
     def lease_released(self) -> None:
         self._is_empty_under_lease = False
-        self._forget_page(reads_ahead=False)
+        self._start_anew(reads_ahead=False)
 
-    def _forget_page(self, *, reads_ahead: bool) -> None:
+    def _start_anew(self, *, reads_ahead: bool) -> None:
         with self._file.gate:
-            self._page = None
+            self._forget()
             self._reads_ahead = reads_ahead
 
+    def _forget(self) -> None:
+        self._pages, self._expected = {}, None
+
     def abandon(self, reason: CocoIndexError) -> None:
-        self._page = None
+        self._forget()
         self._reads_ahead = False
         super().abandon(reason)
 
     def end_flush(self, failure: StoreError | None) -> None:
-        self._page = None  # first: who finds a row in no layer must not find it here as it was
+        # First: who finds a row in no layer must not find it here as it was.
+        self._forget()
         super().end_flush(failure)
         self._is_empty_under_lease = False
 
