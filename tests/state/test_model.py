@@ -72,10 +72,6 @@ class SectionModel(RuleBasedStateMachine):
         assert [self.section.get(key, ahead=True) for key in keys] == expected
 
     @rule(keys=st.lists(KEYS))
-    def look_ahead(self, keys):
-        self.section.look_ahead(keys)
-
-    @rule(keys=st.lists(KEYS))
     def get(self, keys):
         expected = [self.model.get(key) for key in keys]
         assert [self.section.get(key) for key in keys] == expected

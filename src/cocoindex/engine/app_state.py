@@ -164,9 +164,6 @@ class ScratchSection:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
 
-    def look_ahead(self, keys: Sequence[bytes]) -> None:
-        self._base.look_ahead(keys)
-
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, limit: int | None = None
     ) -> list[tuple[bytes, bytes]]:

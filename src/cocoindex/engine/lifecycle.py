@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -94,11 +95,11 @@ class _Submitting:
     def rows_to_read(self) -> Sequence[bytes]:
         return self._submit.rows_to_read()
 
-    def __call__(self) -> None:
+    def __call__(self, taken: AbstractSet[bytes] | None) -> None:
         run = self._execution.run
         try:
             run.check_not_cancelled()
-            applying = self._submit.begin()
+            applying = self._submit.begin(taken)
         except MustWait:
             run.lanes.put(self._submit_patiently)
         except BaseException as error:  # noqa: BLE001 - handed on

@@ -32,9 +32,17 @@ __all__ = ["plan", "plan_leftovers"]
 
 
 def plan(
-    run: Run, entry: Entry, declarations: Declarations, contained: set[bytes], *, mode: Mode
+    run: Run,
+    entry: Entry,
+    declarations: Declarations,
+    contained: set[bytes],
+    *,
+    mode: Mode,
+    taken: AbstractSet[bytes] | None = None,
 ) -> Submission:
     """Reconcile everything this component declares or tracks.
+
+    ``taken``: the owner rows that exist, of those of new items, if that is known.
 
     Raises:
         MustWait: a claimed item belongs to a component that is just applying it; wait, then
@@ -45,7 +53,7 @@ def plan(
     submission, takeovers = Submission(entry), Takeovers(run, entry)
     leaving = Leaving(run, submission, takeovers, mode)
     if declarations.stretches:
-        Planner(run, submission, takeovers, leaving).declare_all(declarations)
+        Planner(run, submission, takeovers, leaving).declare_all(declarations, taken)
     leaving.undeclared(declarations, contained)
     takeovers.apply()
     submission.extra_rows += takeovers.rows()
@@ -81,13 +89,13 @@ class Planner(msgspec.Struct, eq=False):
     takeovers: Takeovers
     leaving: Leaving
 
-    def declare_all(self, declarations: Declarations) -> None:
+    def declare_all(self, declarations: Declarations, taken: AbstractSet[bytes] | None) -> None:
         """Reconcile every declaration, in order."""
         stretches = [
             (stretch, self._group(stretch, declarations)) for stretch in declarations.stretches
         ]
         groups = {id(group): group for _, group in stretches}
-        self.takeovers.look_up(groups.values())
+        self.takeovers.look_up(groups.values(), taken)
         # Once for each group: its stretches may be many, and short.
         special = {key: self._special(declarations, group) for key, group in groups.items()}
         for stretch, group in stretches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ class Submit:
         "_execution",
         "_has_below",
         "_has_containers",
+        "_is_known",
         "_memo",
         "_state_rows",
         "_submission",
@@ -54,6 +56,8 @@ class Submit:
         self._state_rows: Batch = () if state is None else state.commit_rows()
         self._has_containers = execution.declarations.has_containers
         self._has_below = execution.has_below
+        self._is_known = False
+        """Whether :meth:`rows_to_read` has told all of them."""
 
     @property
     def needs_no_task(self) -> bool:
@@ -61,12 +65,11 @@ class Submit:
         return not (self._has_below or self._has_containers)
 
     def rows_to_read(self) -> Sequence[bytes]:
-        """Keys of what the plan asks the store for, as far as it is known, and not too much."""
+        """The owner rows that the plan asks the store for, if these are known, and not too many."""
         execution = self._execution
         declared = execution.declarations
-        if not execution.place.is_fresh or len(declared) > MOST_KEYS_AHEAD:
-            return ()
-        return declared.owner_keys()
+        self._is_known = execution.place.is_fresh and len(declared) <= MOST_KEYS_AHEAD
+        return declared.owner_keys() if self._is_known else ()
 
     async def apply(self) -> None:
         """Bring the target states in step."""
@@ -74,15 +77,17 @@ class Submit:
         self._keep(await prepare(self._plan, where=execution))
         await carry_out(execution.run, self._submission, self._commit, where=execution)
 
-    def begin(self) -> Applying | None:
+    def begin(self, taken: AbstractSet[bytes] | None) -> Applying | None:
         """Write down what may become true; what is to be applied now, if anything is.
+
+        ``taken``: of :meth:`rows_to_read`, those that may exist; if that is known.
 
         Raises:
             MustWait: :meth:`apply` has to do it.
         """
         execution = self._execution
         reach(FaultPoint.BEFORE_PRECOMMIT, execution)
-        self._keep(self._plan())
+        self._keep(self._plan(taken if self._is_known else None))
         return begin_now(execution.run, self._submission, self._commit, where=execution)
 
     def _keep(self, submission: Submission) -> None:
@@ -93,11 +98,12 @@ class Submit:
         # Nothing comes between the commit and the memo of a leaf: one batch for both.
         self._at_once = not (self._has_below or submission.kept)
 
-    def _plan(self) -> Submission:
+    def _plan(self, taken: AbstractSet[bytes] | None = None) -> Submission:
         execution = self._execution
         contained = set() if execution.memos is None else execution.memos.contained()
         declared = execution.declarations
-        submission = plan(execution.run, execution.take_entry(), declared, contained, mode="build")
+        entry = execution.take_entry()
+        submission = plan(execution.run, entry, declared, contained, mode="build", taken=taken)
         if execution.needs_birth_row:
             place = execution.place
             key = rows.existence_key(place.parent_id, place.key)

@@ -8,6 +8,7 @@ that would let the old owner believe in it (component memos) is dropped in the s
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -45,12 +46,17 @@ class Takeovers(msgspec.Struct, eq=False):
         """This component begins to track ``target_path``."""
         self._claims.append(target_path)
 
-    def look_up(self, groups: Iterable[Group]) -> None:
-        """Read who owns the untracked items of these groups, all at once."""
+    def look_up(self, groups: Iterable[Group], taken: AbstractSet[bytes] | None) -> None:
+        """Read who owns the untracked items of these groups, all at once.
+
+        ``taken``: the owner rows that exist, if that is known.
+        """
+        if taken is not None and not taken:
+            return
         keys: list[bytes] = []
         for group in groups:
             keys += (group.owner_keys or {}).values()
-        if not keys:
+        if not keys or (taken is not None and taken.isdisjoint(keys)):
             return
         found = self._run.app.section.get_many(keys)
         if found.count(None) == len(found):

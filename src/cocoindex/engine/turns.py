@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,25 +24,26 @@ if TYPE_CHECKING:
 class Step(Protocol):
     """What is left to do with a component, in one go."""
 
-    def __call__(self) -> None:
-        """Do it. Raises nothing, and asks whether the run was cancelled."""
+    def __call__(self, taken: AbstractSet[bytes] | None) -> None:
+        """Do it. Raises nothing, and asks whether the run was cancelled.
+
+        ``taken``: of the rows in :meth:`rows_to_read`, all that may exist; if that is known.
+        """
 
     def rows_to_read(self) -> Sequence[bytes]:
-        """Keys of rows that it is going to ask the store for."""
+        """Keys of rows that it would ask the store for, and that most likely don't exist."""
 
 
 class Turn:
     """What is put off to the end of a turn, in one run."""
 
-    __slots__ = ("_expected", "_is_due", "_run", "_steps")
+    __slots__ = ("_is_due", "_run", "_steps")
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._steps: deque[tuple[Context, Step]] = deque()
         self._is_due = False
         """Whether it is seen to that the steps are done."""
-        self._expected = 0
-        """Of the next ones of them, the store knows what they are going to ask for."""
 
     def put_off(self, step: Step) -> None:
         """Do ``step`` at the end of this turn, in the current context.
@@ -58,30 +60,34 @@ class Turn:
     def cancel(self) -> None:
         """Tell all steps that the run is being cancelled."""
         while self._steps:
-            context, step = self._steps.popleft()
-            context.run(step)
+            self._do_next(None)
 
     def _do_all(self) -> None:
-        self._expected = 0
         while self._steps:
-            if not self._expected:
-                self._look_ahead()
-            self._expected -= 1
-            context, step = self._steps.popleft()
-            context.run(step)
-            if self._steps and self._run.has_much_pending():
-                flushing = self._run.spawn(self._flushed())
-                flushing.add_done_callback(self._go_on, context=Context())
-                return
+            taken = self._taken()
+            for _ in range(len(self._steps)):
+                self._do_next(taken)
+                if self._steps and self._run.has_much_pending():
+                    flushing = self._run.spawn(self._flushed())
+                    flushing.add_done_callback(self._go_on, context=Context())
+                    return
         self._is_due = False
 
-    def _look_ahead(self) -> None:
-        """Have the store read at once what the steps would ask for one by one."""
-        self._expected = len(self._steps)
+    def _do_next(self, taken: AbstractSet[bytes] | None) -> None:
+        context, step = self._steps.popleft()
+        context.run(step, taken)
+
+    def _taken(self) -> set[bytes] | None:
+        """Of the rows that the steps ask for, those that exist, or may until it is their turn."""
         keys = [key for _, step in self._steps for key in step.rows_to_read()]
-        if keys:
-            with contextlib.suppress(StoreError):  # who asks in earnest will hear of it
-                self._run.app.section.look_ahead(keys)
+        try:
+            found = self._run.app.section.get_many(keys) if keys else []
+        except StoreError:  # each of them will hear of it
+            return None
+        taken = {key for key, value in zip(keys, found, strict=True) if value is not None}
+        if len(set(keys)) < len(keys):  # the first who asks for a row may write it
+            taken.update(key for key, times in Counter(keys).items() if times > 1)
+        return taken
 
     async def _flushed(self) -> None:
         with contextlib.suppress(StoreError):  # the next step that writes will hear of it

@@ -58,12 +58,6 @@ class Section(Protocol):
         """Values in the order of ``keys``, from one snapshot."""
         ...
 
-    def look_ahead(self, keys: Sequence[bytes]) -> None:
-        """Say that :meth:`get_many` will be asked for these keys soon, a few at a time, so that
-        they may be read all at once now.
-        """
-        ...
-
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, limit: int | None = None
     ) -> list[tuple[bytes, bytes]]:

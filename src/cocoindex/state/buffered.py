@@ -207,9 +207,6 @@ class BufferedSection(ABC):
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._read(lambda view: lookup(view, self.layers(), keys))
 
-    def look_ahead(self, keys: Sequence[bytes]) -> None:  # noqa: B027 - a hint
-        """Nothing to gain, for most."""
-
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, limit: int | None = None
     ) -> list[Row]:

@@ -142,8 +142,6 @@ class _LmdbSection(BufferedSection):
         commit."""
         self._last_asked: dict[bytes, bytes] = {}
         """For the last time in vain, likewise."""
-        self._expected: dict[bytes, bytes | None] | None = None
-        """What is on the disk of the keys that somebody has announced; forgotten likewise."""
 
     def _get(self, key: bytes) -> bytes | None:
         prefix = self._prefix
@@ -158,25 +156,6 @@ class _LmdbSection(BufferedSection):
         except lmdb.Error:
             # Rare and curable (the map has grown elsewhere), or told properly by the long way.
             return self._read(lambda view: view.get(key))
-
-    def look_ahead(self, keys: Sequence[bytes]) -> None:
-        if self._reads_ahead:
-            self._file.read(lambda txn: self._expect(self._view(txn), keys))
-
-    def _expect(self, view: _View, keys: Sequence[bytes]) -> None:
-        # Inside the gate, see below.
-        found = view.get_many(keys)
-        if self._reads_ahead:
-            self._expected = dict(zip(keys, found, strict=True))
-
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        # First in the layers: what leaves them for the disk is expected no more before that.
-        if not (self._active.has_any_of(keys) or self._flushing.has_any_of(keys)):
-            expected = self._expected
-            if expected is not None:
-                with suppress(KeyError):
-                    return [expected[key] for key in keys]
-        return super().get_many(keys)
 
     def _get_ahead(self, key: bytes) -> bytes | None:
         prefix, kind = self._prefix, key[:1]
@@ -238,20 +217,16 @@ class _LmdbSection(BufferedSection):
 
     def _start_anew(self, *, reads_ahead: bool) -> None:
         with self._file.gate:
-            self._forget()
+            self._pages = {}
             self._reads_ahead = reads_ahead
 
-    def _forget(self) -> None:
-        self._pages, self._expected = {}, None
-
     def abandon(self, reason: CocoIndexError) -> None:
-        self._forget()
+        self._pages = {}
         self._reads_ahead = False
         super().abandon(reason)
 
     def end_flush(self, failure: StoreError | None) -> None:
-        # First: who finds a row in no layer must not find it here as it was.
-        self._forget()
+        self._pages = {}  # first: who finds a row in no layer must not find it here as it was
         super().end_flush(failure)
         self._is_empty_under_lease = False
 

@@ -141,27 +141,6 @@ class StoreConformance(ABC):
             store.flush()
             assert [section.get(key, ahead=True) for key in keys] == [None] * 300
 
-    @pytest.mark.parametrize("leased", [False, True])
-    def test_rows_that_were_announced_are_those_of_now(
-        self, store: Store, section: Section, leased: bool
-    ) -> None:
-        _fill(section, a="1", b="2", c="3")
-        store.flush()
-        keys = [b"a", b"b", b"c", b"x", b"y"]
-        with section.acquire_lease() if leased else contextlib.nullcontext():
-            section.look_ahead(keys)
-            assert section.get_many(keys) == [b"1", b"2", b"3", None, None]
-            section.write([(b"b", None), (b"x", b"4")])
-            assert section.get_many(keys) == [b"1", None, b"3", b"4", None]
-            assert section.get_many(keys[2:3]) == [b"3"]
-            store.flush()
-            assert section.get_many(keys) == [b"1", None, b"3", b"4", None]
-            section.look_ahead(keys)
-            section.clear()
-            assert section.get_many(keys) == [None] * 5
-            store.flush()
-            assert section.get_many(keys) == [None] * 5
-
     def test_get_many_keeps_the_order_of_the_keys(self, store: Store, section: Section) -> None:
         _fill(section, a="1", b="2", c="3")
         store.flush()
