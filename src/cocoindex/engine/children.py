@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
 from cocoindex.engine.component_memo import ComponentMemo, Probe
+from cocoindex.engine.ending import Ready
 from cocoindex.engine.exception_handlers import route_in_run
-from cocoindex.engine.lifecycle import Ready, build, note_hit
+from cocoindex.engine.lifecycle import build, note_hit
 from cocoindex.engine.scope import ComponentContext, enter, leave
 from cocoindex.engine.stats import Counter
 from cocoindex.errors import UsageError
@@ -125,8 +126,9 @@ async def start_when_permitted(child: Execution, handle: ComponentMountHandle) -
 
 
 def _start(child: Execution, handle: ComponentMountHandle) -> None:
+    child.handle = handle
     handle.started()
-    child.run.lanes.put(partial(_run_background, child, handle))
+    child.run.lanes.put(partial(_run_background, child))
 
 
 def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
@@ -153,49 +155,49 @@ def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
     return True
 
 
-async def _run_background(child: Execution, handle: ComponentMountHandle, context: Context) -> None:
-    then = partial(_background_ended, child, handle, context)
+async def _run_background(child: Execution, context: Context) -> None:
+    if child.handlers is not None:
+        child.context = context
     try:
         child.run.check_not_cancelled()
         if has_deadline():
             with without_deadline():
-                ready = await build(child, then)
+                ready = await build(child, _background_ended)
         else:
-            ready = await build(child, then)
+            ready = await build(child, _background_ended)
     except BaseException as error:  # noqa: BLE001 - told to whom it concerns
-        await _fail(child, handle, error)
+        await _fail(child, error)
         return
     if ready is not None:  # else the rest of it needs no task
-        _succeed(child, handle, ready)
+        _succeed(child, ready)
 
 
-def _background_ended(
-    child: Execution,
-    handle: ComponentMountHandle,
-    context: Context,
-    ready: Ready | None,
-    error: BaseException | None,
-) -> None:
+def _background_ended(child: Execution, ready: Ready | None, error: BaseException | None) -> None:
     if ready is not None:
-        _succeed(child, handle, ready)
+        _succeed(child, ready)
     elif error is None or _is_being_cancelled(child.run):
-        handle.finished()
+        _handle(child).finished()
         _end(child, None)
     else:  # on a lane, since exception handlers may wait
-        child.run.lanes.put(lambda _: _fail(child, handle, error), context)
+        child.run.lanes.put(lambda _: _fail(child, error), child.context)
 
 
-def _succeed(child: Execution, handle: ComponentMountHandle, ready: Ready) -> None:
-    handle.finished()
+def _handle(child: Execution) -> ComponentMountHandle:
+    assert child.handle is not None
+    return child.handle
+
+
+def _succeed(child: Execution, ready: Ready) -> None:
+    _handle(child).finished()
     _end(child, ready)
 
 
-async def _fail(child: Execution, handle: ComponentMountHandle, error: BaseException) -> None:
+async def _fail(child: Execution, error: BaseException) -> None:
     unhandled: BaseException | None = None
     try:
         unhandled = await _report(child, error)
     finally:
-        handle.finished(unhandled)
+        _handle(child).finished(unhandled)
         _end(child, None)
 
 

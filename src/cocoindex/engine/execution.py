@@ -19,6 +19,9 @@ from cocoindex.engine.tree import MountTree, Place
 from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
+    from cocoindex.engine.children import ComponentMountHandle
     from cocoindex.engine.component_memo import ComponentMemo
     from cocoindex.engine.function import Function
     from cocoindex.engine.function_memos import FunctionMemos
@@ -49,9 +52,11 @@ class Execution:
         "_tree",
         "args",
         "collects_deps",
+        "context",
         "declarations",
         "frame",
         "function",
+        "handle",
         "handlers",
         "has_permit",
         "id",
@@ -101,7 +106,11 @@ class Execution:
         self.args = args
         self.kwargs = kwargs
         self.mount_kind: MountKind = mount_kind
+        self.handle: ComponentMountHandle | None = None
+        """Who waits for it in the background."""
         self.handlers = handlers
+        self.context: Context | None = None
+        """Of the body, if exception handlers may have to run in it later."""
         self.stats = stats
         self.collects_deps: bool = function.memo or (parent is not None and parent.collects_deps)
         """Whether anybody will store what this execution depends on."""

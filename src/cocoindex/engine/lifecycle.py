@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.deadline import check_cancellation
-from cocoindex.engine import rows
 from cocoindex.engine.component_memo import ComponentMemo, Probe
+from cocoindex.engine.ending import Ready, Then, note_failure
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.run import Decided
 from cocoindex.engine.scope import enter, leave
 from cocoindex.engine.stats import Counter
 from cocoindex.engine.submit import Submit
-from cocoindex.engine.takeover import MustWait
 from cocoindex.engine.workers import on_worker
 
 if TYPE_CHECKING:
     from cocoindex.engine.execution import Execution
     from cocoindex.engine.run import Run
     from cocoindex.engine.stats import StatsGroup
-
-
-class Ready(NamedTuple):
-    """A component is ready: its return value, and what it depends on (if anybody asks)."""
-
-    value: Any
-    deps: rows.Dependencies | None
-
-
-Then = Callable[[Ready | None, BaseException | None], None]
-"""Hears how a component ended: ready, or what it failed with."""
 
 
 async def build(execution: Execution, then: Then | None = None) -> Ready | None:
@@ -72,80 +57,14 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
         execution.release_memo()
         submit = Submit(execution, row)
         if then is not None and submit.needs_no_task:
-            execution.run.turn.put_off(_Submitting(execution, submit, then))
+            submit.put_off(then)
             return None
         await submit.apply()
         await submit.finish()
-        return _ready(execution, value)
+        return Ready.of(execution, value)
     except BaseException as error:  # raised again: an interrupt ends an execution like an error
-        _note_failure(execution, error, counted=counted)
+        note_failure(execution, error, counted=counted)
         raise
-
-
-class _Submitting:
-    """What :func:`build` does after the body, where nobody waits for it."""
-
-    __slots__ = ("_execution", "_submit", "_then")
-
-    def __init__(self, execution: Execution, submit: Submit, then: Then) -> None:
-        self._execution = execution
-        self._submit = submit
-        self._then = then
-
-    def rows_to_read(self) -> Sequence[bytes]:
-        return self._submit.rows_to_read()
-
-    def __call__(self, taken: AbstractSet[bytes] | None) -> None:
-        run = self._execution.run
-        try:
-            run.check_not_cancelled()
-            applying = self._submit.begin(taken)
-        except MustWait:
-            run.lanes.put(self._submit_patiently)
-        except BaseException as error:  # noqa: BLE001 - handed on
-            self._applied(error)
-        else:
-            if applying is None:
-                self._applied(None)
-            else:
-                applying.start(self._applied)
-
-    async def _submit_patiently(self, _: object) -> None:
-        try:
-            await self._submit.apply()
-        except BaseException as error:  # noqa: BLE001 - handed on
-            self._applied(error)
-        else:
-            self._applied(None)
-
-    def _applied(self, error: BaseException | None) -> None:
-        ready: Ready | None = None
-        if error is None:
-            try:
-                self._submit.conclude()
-                ready = _ready(self._execution, None)
-            except BaseException as raised:  # noqa: BLE001 - handed on
-                error = raised
-        if error is not None:
-            _note_failure(self._execution, error, counted=True)
-        self._then(ready, error)
-
-
-def _ready(execution: Execution, value: Any) -> Ready:
-    return Ready(value, execution.dependencies() if execution.collects_deps else None)
-
-
-def _note_failure(execution: Execution, error: BaseException, *, counted: bool) -> None:
-    stats = execution.stats
-    if isinstance(error, asyncio.CancelledError):
-        if counted:
-            stats.finish_cancelled(execution.name)
-        return
-    if not counted:
-        stats.count(execution.name, Counter.STARTS)
-    stats.count(execution.name, Counter.ERRORS)
-    if isinstance(error, Exception):
-        execution.run.note_failure(str(execution), execution.name, error)
 
 
 async def _is_hit(execution: Execution, memo: ComponentMemo) -> bool:

@@ -56,7 +56,7 @@ def plan(
         Planner(run, submission, takeovers, leaving).declare_all(declarations, taken)
     leaving.undeclared(declarations, contained)
     takeovers.apply()
-    submission.extra_rows += takeovers.rows()
+    submission.add_rows(takeovers.rows())
     return submission
 
 
@@ -73,7 +73,7 @@ def plan_leftovers(run: Run, entry: Entry, kept: Kept) -> Submission:
     leaving = Leaving(run, submission, takeovers, "build")
     leaving.all_but(lambda group: spared.get(group.group_key, frozenset()))
     takeovers.apply()
-    submission.extra_rows += takeovers.rows()
+    submission.add_rows(takeovers.rows())
     return submission
 
 

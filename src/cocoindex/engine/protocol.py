@@ -9,9 +9,8 @@ Thousands of components wait for their sinks at a time. So what waits is no coro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -27,8 +26,28 @@ if TYPE_CHECKING:
     from cocoindex.engine.run import Run
     from cocoindex.state.base import Batch
 
-Then = Callable[[BaseException | None], None]
-"""Told once how it ended: ``None``, the failure, or ``CancelledError``."""
+
+class Submitter(Protocol):
+    """Whoever has target states brought in step."""
+
+    def commit(self) -> None:
+        """Write down that what might be true is true."""
+
+    def applied(self, error: BaseException | None) -> None:
+        """Hears once how it ended: ``None``, the failure, or ``CancelledError``."""
+
+
+class _Awaiting:
+    """A submitter that awaits the end."""
+
+    __slots__ = ("commit", "ended")
+
+    def __init__(self, commit: Callable[[], None]) -> None:
+        self.commit = commit
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def applied(self, error: BaseException | None) -> None:
+        tell(self.ended, error)
 
 
 async def prepare(attempt: Callable[[], Submission], *, where: object) -> Submission:
@@ -46,7 +65,8 @@ async def carry_out(
     run: Run, submission: Submission, commit: Callable[[], None], *, where: object
 ) -> None:
     """Write down the possible states, call the sinks, then commit what became true."""
-    applying = begin_now(run, submission, commit, where=where)
+    submitter = _Awaiting(commit)
+    applying = begin_now(run, submission, submitter, where=where)
     if applying is None:
         return
     if run.has_much_pending():
@@ -55,11 +75,16 @@ async def carry_out(
         except BaseException:
             applying.end()
             raise
-    await applying.applied()
+    applying.start()
+    try:
+        await submitter.ended
+    except asyncio.CancelledError:
+        applying.cancel()
+        raise
 
 
 def begin_now(
-    run: Run, submission: Submission, commit: Callable[[], None], *, where: object
+    run: Run, submission: Submission, submitter: Submitter, *, where: object
 ) -> Applying | None:
     """Write down the possible states; what is to be applied now.
 
@@ -70,9 +95,9 @@ def begin_now(
             run.planned_actions += actions.actions
             run.sinks.plan(actions)
     if run.is_preview or not submission.has_actions:
-        commit()
+        submitter.commit()
         return None
-    applying = Applying(run, submission, commit, where)
+    applying = Applying(run, submission, submitter, where)
     run.app.in_flight[submission.component_id] = applying
     try:
         _precommit(run, submission, where)
@@ -94,11 +119,12 @@ class Applying(msgspec.Struct, eq=False):
 
     run: Run
     _submission: Submission
-    _commit: Callable[[], None]
+    _submitter: Submitter
     _where: object
-    _left: list[SinkActions] = []
-    """For the sinks that have not answered yet, in reverse order."""
-    _then: Then | None = None
+    _sinks: Sequence[SinkActions] = ()
+    _answers: int = 0
+    """How many of the sinks have succeeded."""
+    is_waiting: bool = False
     _ended: asyncio.Event | None = None
     """Made by the first who waits: hardly anybody does."""
 
@@ -106,21 +132,11 @@ class Applying(msgspec.Struct, eq=False):
     def entry(self) -> Entry:
         return self._submission.entry
 
-    async def applied(self) -> None:
-        """Call the sinks and commit; raises what failed."""
-        future = asyncio.get_running_loop().create_future()
-        self.start(partial(tell, future))
+    def start(self) -> None:
+        """Call the sinks, one after the other, and commit; then tell the submitter."""
+        self.is_waiting = True
         try:
-            await future
-        except asyncio.CancelledError:
-            self.cancel()
-            raise
-
-    def start(self, then: Then) -> None:
-        """Call the sinks, one after the other, and commit; ``then`` hears of the end."""
-        self._then = then
-        self._left = self._submission.sinks()[::-1]
-        try:
+            self._sinks = self._submission.sinks()
             self._call_next()
         except BaseException as error:  # noqa: BLE001 - comparing sinks calls user code
             self._finish(error)
@@ -131,24 +147,21 @@ class Applying(msgspec.Struct, eq=False):
             self._finish(asyncio.CancelledError())
 
     def _call_next(self) -> None:
-        run = self.run
-        run.sinks.apply(self._left[-1], run.app.section, run.stats, self._where, self)
-
-    @property
-    def is_waiting(self) -> bool:
-        return self._then is not None
+        run, actions = self.run, self._sinks[self._answers]
+        run.sinks.apply(actions, run.app.section, run.stats, self._where, self)
 
     def answered(self, children: Children | None, error: BaseException | None) -> None:
         """A sink has succeeded or failed."""
         if error is None:
             try:
-                resolve_children(self._left.pop(), children)
+                resolve_children(self._sinks[self._answers], children)
+                self._answers += 1
                 reach(FaultPoint.AFTER_SINK, self._where)
-                if self._left:
+                if self._answers < len(self._sinks):
                     self._call_next()
                     return
                 reach(FaultPoint.BEFORE_COMMIT, self._where)
-                self._commit()
+                self._submitter.commit()
                 reach(FaultPoint.AFTER_COMMIT, self._where)
             except BaseException as raised:  # noqa: BLE001 - told to whom it concerns
                 error = raised
@@ -156,9 +169,8 @@ class Applying(msgspec.Struct, eq=False):
 
     def _finish(self, error: BaseException | None) -> None:
         self.end()
-        then, self._then = self._then, None
-        if then is not None:
-            then(error)
+        self.is_waiting = False
+        self._submitter.applied(error)
 
     def end(self) -> None:
         """Let claimants go on."""
@@ -190,13 +202,13 @@ def settle(submission: Submission) -> Batch:
     entry = submission.entry
     for group in entry.groups.values():
         group.arrive()
-    for group, item, states, schema_version in submission.final:
+    for group, item, states, schema_version in submission.final or ():
         if group.others.get(item.key) is item:  # else taken over by another component meanwhile
             item.states = states
             item.schema_version = schema_version
             group.put(item)
     batch: list[tuple[bytes, bytes | None]] = []
-    for group, keys in submission.gone:
+    for group, keys in submission.gone or ():
         prefix, others = rows.owner_key(group.target_path), _of_same_path(entry, group)
         batch += [
             (prefix + key_segment(key), None)

@@ -37,11 +37,11 @@ class Submission(msgspec.Struct, eq=False, gc=False):
 
     entry: Entry
     by_sink: list[SinkActions] = msgspec.field(default_factory=list)
-    extra_rows: list[tuple[bytes, bytes | None]] = msgspec.field(default_factory=list)
+    extra_rows: list[tuple[bytes, bytes | None]] | None = None
     """Rows that must be written no later than the possible states."""
-    final: list[tuple[Group, Item, tuple[State, ...], int]] = msgspec.field(default_factory=list)
+    final: list[tuple[Group, Item, tuple[State, ...], int]] | None = None
     """States and schema version of touched items once the sinks have succeeded."""
-    gone: list[tuple[Group, list[bytes]]] = msgspec.field(default_factory=list)
+    gone: list[tuple[Group, list[bytes]]] | None = None
     """Keys of items that are tracked no more once the sinks have succeeded."""
     is_changed: bool = False
     kept: Kept = msgspec.field(default_factory=dict)
@@ -88,20 +88,28 @@ class Submission(msgspec.Struct, eq=False, gc=False):
         self, group: Group, item: Item, states: tuple[State, ...], schema_version: int
     ) -> None:
         """An item is to be in these states once the sinks have succeeded."""
+        if self.final is None:
+            self.final = []
         # The schema version too: until then, the item is as it was.
         self.final.append((group, item, states, schema_version))
         self.is_changed = True
 
     def forget(self, group: Group, keys: list[bytes]) -> None:
         """Items are to be tracked no more once the sinks have succeeded."""
-        if keys:
-            self.gone.append((group, keys))
-            self.is_changed = True
+        if not keys:
+            return
+        if self.gone is None:
+            self.gone = []
+        self.gone.append((group, keys))
+        self.is_changed = True
+
+    def add_rows(self, extra_rows: list[tuple[bytes, bytes | None]]) -> None:
+        self.extra_rows = extra_rows if self.extra_rows is None else self.extra_rows + extra_rows
 
     def take_rows(self) -> list[tuple[bytes, bytes | None]]:
         """The extra rows, once: for the pre-commit, or the commit if there was none."""
-        extra_rows, self.extra_rows = self.extra_rows, []
-        return extra_rows
+        extra_rows, self.extra_rows = self.extra_rows, None
+        return [] if extra_rows is None else extra_rows
 
     def precommit_rows(self) -> list[tuple[bytes, bytes | None]]:
         """Every state the outside world may soon be in. Empty if no state is in question."""

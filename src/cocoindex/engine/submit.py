@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cocoindex.engine import rows
 from cocoindex.engine.declarations import NO_DECLARATIONS
+from cocoindex.engine.ending import Ready, note_failure
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.leftovers import Undecided, delete_kept
 from cocoindex.engine.planner import plan
@@ -16,9 +17,11 @@ from cocoindex.engine.protocol import Applying, begin_now, carry_out, prepare, s
 from cocoindex.engine.run import Decided
 from cocoindex.engine.stats import Counter
 from cocoindex.engine.sweep import sweep
+from cocoindex.engine.takeover import MustWait
 from cocoindex.engine.tree import Guard, removal_rows
 
 if TYPE_CHECKING:
+    from cocoindex.engine.ending import Then
     from cocoindex.engine.entry import Entry
     from cocoindex.engine.execution import Execution
     from cocoindex.engine.submission import Submission
@@ -33,8 +36,8 @@ WritableBatch = list[tuple[bytes, bytes | None]]
 class Submit:
     """One component that has run, on its way to targets in step with what it declared.
 
-    :meth:`apply` is followed by :meth:`finish`. If it :attr:`needs_no_task`, :meth:`begin` is
-    enough, and :meth:`conclude` once the sinks have answered.
+    :meth:`apply` is followed by :meth:`finish`. If it :attr:`needs_no_task`, it can be
+    :meth:`put_off` instead.
     """
 
     __slots__ = (
@@ -46,6 +49,7 @@ class Submit:
         "_memo",
         "_state_rows",
         "_submission",
+        "_then",
     )
 
     def __init__(self, execution: Execution, memo: bytes | None) -> None:
@@ -64,6 +68,23 @@ class Submit:
         """Whether nothing has to be awaited but the sinks."""
         return not (self._has_below or self._has_containers)
 
+    async def apply(self) -> None:
+        """Bring the target states in step."""
+        execution = self._execution
+        self._keep(await prepare(self._plan, where=execution))
+        await carry_out(execution.run, self._submission, self.commit, where=execution)
+
+    # --- with nobody waiting -------------------------------------------------------------------
+
+    def put_off(self, then: Then) -> None:
+        """Do all of it from the end of this turn on; ``then`` hears how it ended.
+
+        Raises:
+            asyncio.CancelledError: the run is being cancelled.
+        """
+        self._then = then
+        self._execution.run.turn.put_off(self)
+
     def rows_to_read(self) -> Sequence[bytes]:
         """The owner rows that the plan asks the store for, if these are known, and not too many."""
         execution = self._execution
@@ -71,24 +92,50 @@ class Submit:
         self._is_known = execution.place.is_fresh and len(declared) <= MOST_KEYS_AHEAD
         return declared.owner_keys() if self._is_known else ()
 
-    async def apply(self) -> None:
-        """Bring the target states in step."""
-        execution = self._execution
-        self._keep(await prepare(self._plan, where=execution))
-        await carry_out(execution.run, self._submission, self._commit, where=execution)
+    def __call__(self, taken: AbstractSet[bytes] | None) -> None:
+        run = self._execution.run
+        try:
+            run.check_not_cancelled()
+            applying = self._begin(taken)
+        except MustWait:
+            run.lanes.put(self._apply_patiently)
+        except BaseException as error:  # noqa: BLE001 - handed on
+            self.applied(error)
+        else:
+            if applying is None:
+                self.applied(None)
+            else:
+                applying.start()
 
-    def begin(self, taken: AbstractSet[bytes] | None) -> Applying | None:
-        """Write down what may become true; what is to be applied now, if anything is.
-
-        ``taken``: of :meth:`rows_to_read`, those that may exist; if that is known.
-
-        Raises:
-            MustWait: :meth:`apply` has to do it.
-        """
+    def _begin(self, taken: AbstractSet[bytes] | None) -> Applying | None:
         execution = self._execution
         reach(FaultPoint.BEFORE_PRECOMMIT, execution)
         self._keep(self._plan(taken if self._is_known else None))
-        return begin_now(execution.run, self._submission, self._commit, where=execution)
+        return begin_now(execution.run, self._submission, self, where=execution)
+
+    async def _apply_patiently(self, _: object) -> None:
+        try:
+            await self.apply()
+        except BaseException as error:  # noqa: BLE001 - handed on
+            self.applied(error)
+        else:
+            self.applied(None)
+
+    def applied(self, error: BaseException | None) -> None:
+        """The sinks have answered, and all is committed; or it has failed."""
+        ready: Ready | None = None
+        if error is None:
+            try:
+                self._note_kept()
+                self._note_end()
+                ready = Ready.of(self._execution, None)
+            except BaseException as raised:  # noqa: BLE001 - handed on
+                error = raised
+        if error is not None:
+            note_failure(self._execution, error, counted=True)
+        self._then(self._execution, ready, error)
+
+    # --- parts ---------------------------------------------------------------------------------
 
     def _keep(self, submission: Submission) -> None:
         execution = self._execution
@@ -107,7 +154,7 @@ class Submit:
         if execution.needs_birth_row:
             place = execution.place
             key = rows.existence_key(place.parent_id, place.key)
-            submission.extra_rows.append((key, place.node.encode()))
+            submission.add_rows([(key, place.node.encode())])
         return submission
 
     async def finish(self) -> None:
@@ -126,11 +173,6 @@ class Submit:
         self._note_end()
         if run.has_much_pending():
             await run.app.section.flushed()
-
-    def conclude(self) -> None:
-        """:meth:`finish`, where it has nothing to wait for."""
-        self._note_kept()
-        self._note_end()
 
     def _note_kept(self) -> None:
         execution, kept = self._execution, self._submission.kept
@@ -156,7 +198,8 @@ class Submit:
         run.app.section.write([(rows.component_memo_key(execution.id), memo)])
         reach(FaultPoint.AFTER_MEMO, execution)
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
+        """Write down that the target states are as declared."""
         execution, submission = self._execution, self._submission
         run, entry = execution.run, submission.entry
         batch: WritableBatch = submission.take_rows()

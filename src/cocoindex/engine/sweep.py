@@ -220,7 +220,7 @@ class Deletion:
         self._stats.count(self._name, Counter.STARTS)
         self._counted = True
         # Nobody may reuse what is about to be deleted.
-        submission.extra_rows.append((rows.component_memo_key(self.id), None))
+        submission.add_rows([(rows.component_memo_key(self.id), None)])
 
         def commit() -> None:
             batch = submission.take_rows()
