@@ -48,21 +48,21 @@ def test_different_functions_have_different_keys():
 
 def parts(*args, **kwargs):
     key = call(f, *args, **kwargs)
-    digests = key.digests()
-    return [(label, digests[8 * i : 8 * i + 8]) for i, label in enumerate(key.labels)]
+    checksums = key.checksums()
+    return [(label, checksums[4 * i : 4 * i + 4]) for i, label in enumerate(key.labels)]
 
 
 def test_parts_name_what_the_key_is_made_of():
     found = parts(1, 2, 3, c=4, d=5)
     assert [label for label, _ in found] == ["function", "a", "b", "*args[0]", "c", "d"]
-    assert {len(digest) for _, digest in found} == {8}
+    assert {len(checksum) for _, checksum in found} == {4}
     other = dict(parts(1, 2, 3, c=4, d=6))
-    assert [label for label, digest in found if other[label] != digest] == ["d"]
+    assert [label for label, checksum in found if other[label] != checksum] == ["d"]
 
 
 def test_parts_tell_long_arguments_apart():
     found, other = parts("x" * 1000, 2), dict(parts("x" * 999 + "y", 2))
-    assert [label for label, digest in found if other[label] != digest] == ["a"]
+    assert [label for label, checksum in found if other[label] != checksum] == ["a"]
 
 
 def test_many_positional_arguments_all_count():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
@@ -128,7 +127,7 @@ async def start_when_permitted(child: Execution, handle: ComponentMountHandle) -
 def _start(child: Execution, handle: ComponentMountHandle) -> None:
     child.handle = handle
     handle.started()
-    child.run.lanes.put(partial(_run_background, child))
+    child.run.lanes.put(_run_background, child)
 
 
 def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
@@ -179,7 +178,7 @@ def _background_ended(child: Execution, ready: Ready | None, error: BaseExceptio
         _handle(child).finished()
         _end(child, None)
     else:  # on a lane, since exception handlers may wait
-        child.run.lanes.put(lambda _: _fail(child, error), child.context)
+        child.run.lanes.put(lambda child, _: _fail(child, error), child, child.context)
 
 
 def _handle(child: Execution) -> ComponentMountHandle:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from cocoindex.core.serde import serialize
 from cocoindex.engine import rows
@@ -48,50 +51,25 @@ class Probe(Enum):
     """The state functions of the arguments or of context values decide."""
 
 
-class ComponentMemo:
+class ComponentMemo(msgspec.Struct, eq=False):
     """Probe and storage of one component's memo."""
 
-    __slots__ = (
-        "_args",
-        "_checks",
-        "_kwargs",
-        "_outcomes",
-        "_place",
-        "_raw",
-        "_row",
-        "_run",
-        "_states",
-        "asked_context",
-        "call_key",
-        "found",
-        "function",
-    )
-
-    def __init__(
-        self,
-        run: Run,
-        place: Place,
-        function: Function,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        call_key: CallKey | None = None,
-    ) -> None:
-        self.function = function
-        self.call_key = call_key
-        """Found by the probe, if the function is memoized and nobody has found it before."""
-        self.found: Probe | None = None
-        """What the probe has said, once it was made."""
-        self._run = run
-        self._place = place
-        self._args = args
-        self._kwargs = kwargs
-        self._checks: list[StateCheck] = []
-        self._outcomes: list[Any] | None = None
-        self._raw: bytes | None = None
-        self._row: ComponentMemoRow | None = None
-        self._states: StateAnswers | None = None
-        self.asked_context = b""
-        """Context values that state functions have used outside of the component."""
+    _run: Run
+    _place: Place
+    function: Function
+    _args: tuple[Any, ...]
+    _kwargs: dict[str, Any]
+    call_key: CallKey | None = None
+    """Found by the probe, if the function is memoized and nobody has found it before."""
+    found: Probe | None = None
+    """What the probe has said, once it was made."""
+    asked_context: bytes = b""
+    """Context values that state functions have used outside of the component."""
+    _checks: Sequence[StateCheck] = ()
+    _outcomes: list[Any] | None = None
+    _raw: bytes | None = None
+    _row: ComponentMemoRow | None = None
+    _states: StateAnswers | None = None
 
     @property
     def component_id(self) -> int:
@@ -141,10 +119,11 @@ class ComponentMemo:
         if not are_current(run, row.deps, function.logic()):
             return Probe.MISS
         self._row = row
-        self._checks = argument_checks(call_key.state_fns, row.states)
+        checks = argument_checks(call_key.state_fns, row.states)
         if row.context_states:
-            self._checks += context_checks(run, row.context_states)
-        return Probe.ASK if self._checks else Probe.HIT
+            checks += context_checks(run, row.context_states)
+        self._checks = checks
+        return Probe.ASK if checks else Probe.HIT
 
     def ask_now(self) -> Probe:
         """Let the state functions decide, unless one of them has to be awaited."""
@@ -270,6 +249,6 @@ class ComponentMemo:
                 states.serialized,
                 context_states(run, deps.context) if deps.context else [],
                 labels,
-                key.digests(),
+                key.checksums(),
             )
         )

@@ -7,6 +7,8 @@ import threading
 from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
+
 from cocoindex.core.keys import StableKey, path_text
 from cocoindex.engine import rows
 from cocoindex.engine.declarations import NO_DECLARATIONS, Declarations
@@ -36,110 +38,67 @@ _creating = threading.Lock()
 """Bodies call from many threads, and each execution has one of these parts only."""
 
 
+_LATER: Any = None
+"""What can be made only once the rest is there."""
+
 UsersCall: TypeAlias = tuple[str, CodeType, int]
 """A call of a mount function as it stands in the user's program: its name, and where it is."""
 
 
-class Execution:
+class Execution(msgspec.Struct, eq=False, weakref=True):
     """State of one execution. Belongs to the environment's loop; user threads only declare."""
 
-    __slots__ = (
-        "__weakref__",
-        "_children_idle",
-        "_deps",
-        "_entry",
-        "_entry_takeovers",
-        "_tree",
-        "args",
-        "collects_deps",
-        "context",
-        "declarations",
-        "frame",
-        "function",
-        "handle",
-        "handlers",
-        "has_permit",
-        "id",
-        "is_sealed",
-        "kept_any",
-        "kwargs",
-        "memo",
-        "memos",
-        "mount_kind",
-        "mounted_children",
-        "name",
-        "parent",
-        "path",
-        "pending_children",
-        "place",
-        "run",
-        "scope",
-        "stats",
-        "subtree_failed",
-        "unawaited_mounts",
-        "user_state",
-        "waits",
-    )
+    run: Run
+    parent: Execution | None
+    path: tuple[StableKey, ...]
+    place: Place
+    function: Function
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    mount_kind: MountKind
+    handlers: HandlerChain | None
+    stats: StatsGroup
+    memo: ComponentMemo | None = None
+    """The component memo, if it was probed before the execution started."""
+    id: int = 0
+    name: str = ""
+    handle: ComponentMountHandle | None = None
+    """Who waits for it in the background."""
+    context: Context | None = None
+    """Of the body, if exception handlers may have to run in it later."""
+    collects_deps: bool = False
+    """Whether anybody will store what this execution depends on."""
+    frame: Frame = _LATER
+    scope: ComponentContext = _LATER
+    declarations: Declarations = _LATER
+    memos: FunctionMemos | None = None
+    user_state: UserState | None = None
+    has_permit: bool = False
+    is_sealed: bool = False
+    subtree_failed: bool = False
+    kept_any: bool = False
+    waits: bool = False
+    """Whether something of it or below it waits for what becomes of a container."""
+    pending_children: int = 0
+    mounted_children: int = 0
+    unawaited_mounts: dict[object, UsersCall] = {}
+    """Names of mount functions that were called, and have not been awaited to the end."""
+    _children_idle: asyncio.Future[None] | None = None
+    _deps: rows.Dependencies | None = None
+    _entry: Entry | None = None
+    _entry_takeovers: int = 0
+    _tree: MountTree | None = None
 
-    def __init__(
-        self,
-        run: Run,
-        parent: Execution | None,
-        path: tuple[StableKey, ...],
-        place: Place,
-        function: Function,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        memo: ComponentMemo | None = None,
-        *,
-        mount_kind: MountKind,
-        handlers: HandlerChain | None,
-        stats: StatsGroup,
-    ) -> None:
-        self.run = run
-        self.parent = parent
-        self.path = path
-        self.place = place
-        self.id = place.node.id
-        self.function = function
-        self.name: str = function.name
-        self.args = args
-        self.kwargs = kwargs
-        self.mount_kind: MountKind = mount_kind
-        self.handle: ComponentMountHandle | None = None
-        """Who waits for it in the background."""
-        self.handlers = handlers
-        self.context: Context | None = None
-        """Of the body, if exception handlers may have to run in it later."""
-        self.stats = stats
-        self.collects_deps: bool = function.memo or (parent is not None and parent.collects_deps)
-        """Whether anybody will store what this execution depends on."""
-        self.frame = Frame(
-            None,
-            function.logic_tracking in ("full", "deep"),
-            one_blob(function.logic() if self.collects_deps else None),
-        )
-        self.scope = ComponentContext(self, self.frame, (), handlers, stats)
+    def __post_init__(self) -> None:
+        function = self.function
+        self.id = self.place.node.id
+        self.name = function.name
+        collects = function.memo or (self.parent is not None and self.parent.collects_deps)
+        self.collects_deps = collects
+        logic = one_blob(function.logic() if collects else None)
+        self.frame = Frame(None, function.logic_tracking in ("full", "deep"), logic)
         self.declarations = NO_DECLARATIONS
-        self.memo = memo
-        """The component memo, if it was probed before the execution started."""
-        self.memos: FunctionMemos | None = None
-        self.user_state: UserState | None = None
-        self.has_permit = False
-        self.is_sealed = False
-        self.subtree_failed = False
-        self.kept_any = False
-        self.waits = False
-        """Whether something of it or below it waits for what becomes of a container."""
-        self.pending_children = 0
-        self.mounted_children = 0
-        self.unawaited_mounts: dict[object, UsersCall] = {}
-        """Names of mount functions that were called, and have not been awaited to the end."""
-        self._children_idle: asyncio.Future[None] | None = None
-        self._deps: rows.Dependencies | None = None
-        self._entry: Entry | None = None
-        self._entry_takeovers = 0
-        self._tree: MountTree | None = None
+        self.scope = ComponentContext(self, self.frame, (), self.handlers, self.stats)
 
     def __str__(self) -> str:
         return path_text(self.path)
@@ -291,7 +250,7 @@ class Execution:
         self.args, self.kwargs = (), {}
         self.declarations = NO_DECLARATIONS
         self.memos = self.user_state = None
-        del self.scope
+        self.scope = _LATER
 
     def release_memo(self) -> None:
         if self.memo is not None:

@@ -84,9 +84,9 @@ class Frame(msgspec.Struct, eq=False, gc=False):
 
     def take_context(self) -> bytes:
         """The context values used so far, which don't count from here on."""
-        used = merge(self.context)
-        if used:
-            self.context = {}
+        if not self.context:
+            return b""
+        used, self.context = merge(self.context), {}
         return used
 
     def dependencies(self) -> Dependencies:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
+from zlib import crc32
 
 import msgspec
 
-from cocoindex.core.fingerprint import Domain
 from cocoindex.core.introspect import display_name, is_async_callable
 from cocoindex.core.memo_key import StateFn
 from cocoindex.errors import InternalError, UsageTypeError
-
-_argument_digest: Final = Domain("coco.argument").digest
 
 LogicTracking = Literal["full", "self", "deep"] | None
 
@@ -35,14 +33,14 @@ class CallKey(msgspec.Struct):  # one per call: nothing is made faster
     ends: Sequence[int]
     """Where in it each part ends."""
 
-    def digests(self) -> bytes:
-        """An 8-byte digest of each part, joined."""
-        digests = bytearray(self.written[:8])
+    def checksums(self) -> bytes:
+        """A 4-byte checksum of each part, joined."""
+        checksums = bytes(self.written[:4])
         start = self.ends[0]
         for end in self.ends[1:]:
-            digests += _argument_digest(self.written[start:end])[:8]
+            checksums += crc32(self.written[start:end]).to_bytes(4, "big")
             start = end
-        return bytes(digests)
+        return checksums
 
 
 @runtime_checkable

@@ -236,7 +236,7 @@ class FunctionMemos:
             labels,
             function.is_identity,
         )
-        row = FunctionMemoRow(key.fingerprint, payload, rows.encode(terms), key.digests())
+        row = FunctionMemoRow(key.fingerprint, payload, rows.encode(terms), key.checksums())
         entry = self._reached[key.fingerprint] = MemoEntry(row, terms, value, True)
         return entry
 

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from cocoindex.engine.run import Run
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 ENOUGH = 64
 """Works that wait for a lane before whoever adds more lets the lanes begin; also works that a lane
 does before others on the loop get their turn."""
 
-Work = Callable[[Context], Coroutine[Any, Any, None]]
-"""Makes what is to be run, given the context in which that will be."""
+Work = Callable[[T, Context], Coroutine[Any, Any, None]]
+"""Makes what is to be run for something, given the context in which that will be."""
 
 
 class Lanes:
@@ -35,16 +36,16 @@ class Lanes:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._waiting: deque[tuple[Context, Work]] = deque()
+        self._waiting: deque[tuple[Context, Work[Any], Any]] = deque()
         self._called: set[asyncio.Task[Any]] = set()
         """Lanes that are about to start."""
         self._wanted = 1
         """How many of these there should be: twice as many whenever one has found work, since
         the others seem to wait with what they do."""
 
-    def put(self, work: Work, context: Context | None = None) -> None:
-        """Do ``work`` soon, in ``context``, or else a copy of the current one."""
-        self._waiting.append((copy_context() if context is None else context, work))
+    def put(self, work: Work[T], subject: T, context: Context | None = None) -> None:
+        """Do ``work`` for ``subject`` soon, in ``context``, or else a copy of the current one."""
+        self._waiting.append((copy_context() if context is None else context, work, subject))
         self._call()
 
     def _call(self) -> None:
@@ -79,9 +80,9 @@ class Lanes:
         for _ in range(ENOUGH):
             if not waiting or task.cancelling():
                 return
-            context, work = waiting.popleft()
+            context, work, subject = waiting.popleft()
             self._call()
-            await within(context, work(context))
+            await within(context, work(subject, context))
 
 
 @coroutine

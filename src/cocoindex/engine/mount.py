@@ -21,7 +21,7 @@ from cocoindex.engine.children import (
     start_now,
     start_when_permitted,
 )
-from cocoindex.engine.component_memo import ComponentMemo
+from cocoindex.engine.component_memo import ComponentMemo, Probe
 from cocoindex.engine.declare import declare_target_state_with_child
 from cocoindex.engine.exception_handlers import MountKind
 from cocoindex.engine.execution import Execution, UsersCall
@@ -277,7 +277,10 @@ class _Each:
         if function.memo:
             run = self._scope.execution.run
             memo = ComponentMemo(run, place, function, args, kwargs, call_key)
-            if _is_reused(self._probing, keys, memo):
+            if place.is_fresh and call_key is not None:
+                memo.found = Probe.MISS
+                memo.asked_context = self._probing.frame.take_context()
+            elif _is_reused(self._probing, keys, memo):
                 self._siblings.follow(memo)
                 return None
         return _child(self._scope, keys, place, function, args, kwargs, memo, "mount_each")
@@ -407,10 +410,10 @@ def _child(
         function,
         args,
         kwargs,
+        mount_kind,
+        scope.handlers,
+        scope.stats,
         memo,
-        mount_kind=mount_kind,
-        handlers=scope.handlers,
-        stats=scope.stats,
     )
 
 

@@ -252,7 +252,7 @@ class FunctionMemoRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     terms: bytes
     """:class:`Terms`, encoded."""
     parts: bytes
-    """8-byte digests of the call's parts, joined."""
+    """4-byte checksums of the call's parts, joined."""
 
 
 class ComponentMemoRow(msgspec.Struct, array_like=True, gc=False):
@@ -272,7 +272,7 @@ _MEMO_HEAD: Final = b"\x97\xc4\x10"
 class MemoPattern:
     """What a component memo has in common with others of the same function.
 
-    That is everything but the fingerprint at its begin and the digests of the call's parts at
+    That is everything but the fingerprint at its begin and the checksums of the call's parts at
     its end. Where the bytes in between are equal, and equally many, so is all that they encode.
     """
 

@@ -89,6 +89,8 @@ class Submit:
         """The owner rows that the plan asks the store for, if these are known, and not too many."""
         execution = self._execution
         declared = execution.declarations
+        if declared is NO_DECLARATIONS:
+            return ()
         self._is_known = execution.place.is_fresh and len(declared) <= MOST_KEYS_AHEAD
         return declared.owner_keys() if self._is_known else ()
 
@@ -98,7 +100,7 @@ class Submit:
             run.check_not_cancelled()
             applying = self._begin(taken)
         except MustWait:
-            run.lanes.put(self._apply_patiently)
+            run.lanes.put(Submit._apply_patiently, self)
         except BaseException as error:  # noqa: BLE001 - handed on
             self.applied(error)
         else:
