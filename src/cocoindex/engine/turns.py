@@ -84,7 +84,9 @@ class Turn:
             found = self._run.app.section.get_many(keys) if keys else []
         except StoreError:  # each of them will hear of it
             return None
-        taken = {key for key, value in zip(keys, found, strict=True) if value is not None}
+        taken: set[bytes] = set()
+        if found.count(None) < len(found):
+            taken = {key for key, value in zip(keys, found, strict=True) if value is not None}
         if len(set(keys)) < len(keys):  # the first who asks for a row may write it
             taken.update(key for key, times in Counter(keys).items() if times > 1)
         return taken

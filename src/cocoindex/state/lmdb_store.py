@@ -268,14 +268,15 @@ class _View:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         if self._prefix is None:
             return [None] * len(keys)
-        if max(map(len, keys), default=0) > layout.LONGEST:
+        if not keys or max(map(len, keys)) > layout.LONGEST:
             return [self.get(key) for key in keys]
-        physical = [self._prefix + key for key in keys]
         cursor = self._txn.cursor()
         # Keys that are asked for together are often neighbours, and all of them new: then one
         # look tells, instead of one for each.
-        if not physical or not cursor.set_range(min(physical)) or cursor.key() > max(physical):
+        is_there = cursor.set_range(self._prefix + min(keys))
+        if not is_there or cursor.key() > self._prefix + max(keys):
             return [None] * len(keys)
+        physical = [self._prefix + key for key in keys]
         found = dict(cursor.getmulti(physical))
         return list(map(found.get, physical)) if found else [None] * len(keys)
 
