@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 import cocoindex as coco
+from cocoindex.errors import StoreError
+from cocoindex.state.buffered import BufferedSection
 from cocoindex.testing.targets import InjectedFailure, MemoryTarget
 
 sub = coco.component_subpath
@@ -339,3 +341,41 @@ async def test_a_failed_run_lets_the_item_be_claimed_in_the_same_process(bench, 
     await asyncio.wait_for(bench.run(declaring(table, b="B")), 30)
 
     assert table.rows == {"k": "B"}
+
+
+@coco.fn
+async def half(number, table):
+    table.declare(f"k{number // 2}", number)
+
+
+async def test_of_new_components_that_come_together_one_owns_what_two_declare(bench, table):
+    async def body(numbers):
+        await coco.mount_each(half, ((n, n) for n in numbers), table)
+
+    await bench.run(lambda: body(range(40)))
+
+    owners = {key: path.rsplit("/", 1)[1] for key, path in (await bench.owners()).items()}
+    assert len(owners) == 20
+    assert sorted(table.rows) == sorted(f"k{n}" for n in range(20))
+    assert all(str(number) in owners.values() for number in table.rows.values())
+    losers = {number for number in range(40) if str(number) not in owners.values()}
+    await bench.run(lambda: body(sorted(losers)))
+    assert set(table.rows.values()) == losers
+
+
+async def test_a_store_that_cannot_tell_owners_fails_the_components_that_ask(
+    bench, table, monkeypatch, caplog
+):
+    async def body():
+        await coco.mount_each(half, ((n, n) for n in range(10)), table)
+
+    def unreadable(_self, _keys):
+        raise StoreError("can't read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BufferedSection, "get_many", unreadable)
+        await bench.run(body)
+    assert caplog.text.count("failed: can't read") == 10
+    assert table.rows == {}
+    await bench.run(body)
+    assert len(table.rows) == 5
