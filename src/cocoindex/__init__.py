@@ -39,13 +39,11 @@ if TYPE_CHECKING:
     from cocoindex.engine.children import ComponentMountHandle
     from cocoindex.engine.context_access import use_context
     from cocoindex.engine.context_values import ContextKey, ContextProvider
+    from cocoindex.engine.database import DatabaseConnectionSpec
     from cocoindex.engine.declare import declare_target_state, declare_target_state_with_child
     from cocoindex.engine.environment import Environment
-    from cocoindex.engine.exception_handlers import (
-        ExceptionContext,
-        ExceptionHandler,
-        exception_handler,
-    )
+    from cocoindex.engine.exception_context import ExceptionContext
+    from cocoindex.engine.exception_handlers import ExceptionHandler, exception_handler
     from cocoindex.engine.function import LogicTracking
     from cocoindex.engine.groups import StatsGroupHandle, stats_group
     from cocoindex.engine.guard import DeletionGuard
@@ -81,7 +79,7 @@ if TYPE_CHECKING:
         component_subpath,
         get_component_context,
     )
-    from cocoindex.engine.settings import DatabaseConnectionSpec, LmdbSettings, Settings
+    from cocoindex.engine.settings import LmdbSettings, Settings
     from cocoindex.engine.stats import (
         ComponentStats,
         TargetStats,
@@ -130,9 +128,11 @@ _HOMES = {
     "engine.children": ["ComponentMountHandle"],
     "engine.context_access": ["use_context"],
     "engine.context_values": ["ContextKey", "ContextProvider"],
+    "engine.database": ["DatabaseConnectionSpec"],
     "engine.declare": ["declare_target_state", "declare_target_state_with_child"],
     "engine.environment": ["Environment"],
-    "engine.exception_handlers": ["ExceptionContext", "ExceptionHandler", "exception_handler"],
+    "engine.exception_context": ["ExceptionContext"],
+    "engine.exception_handlers": ["ExceptionHandler", "exception_handler"],
     "engine.function": ["LogicTracking"],
     "engine.groups": ["StatsGroupHandle", "stats_group"],
     "engine.guard": ["DeletionGuard"],
@@ -163,7 +163,7 @@ _HOMES = {
         "component_subpath",
         "get_component_context",
     ],
-    "engine.settings": ["DatabaseConnectionSpec", "LmdbSettings", "Settings"],
+    "engine.settings": ["LmdbSettings", "Settings"],
     "engine.stats": [
         "ComponentStats",
         "TargetStats",

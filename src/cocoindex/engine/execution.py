@@ -11,7 +11,7 @@ from cocoindex.core.keys import StableKey, path_text
 from cocoindex.engine import rows
 from cocoindex.engine.declarations import NO_DECLARATIONS, Declarations
 from cocoindex.engine.entry import Entry
-from cocoindex.engine.exception_handlers import ExceptionContext, HandlerChain, MountKind
+from cocoindex.engine.exception_handlers import HandlerChain
 from cocoindex.engine.frames import Frame, one_blob
 from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.scope import ComponentContext
@@ -20,6 +20,7 @@ from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
     from cocoindex.engine.component_memo import ComponentMemo
+    from cocoindex.engine.exception_context import ExceptionContext, MountKind
     from cocoindex.engine.function import Function
     from cocoindex.engine.function_memos import FunctionMemos
     from cocoindex.engine.run import Run
@@ -137,6 +138,8 @@ class Execution:
 
     def exception_context(self) -> ExceptionContext:
         """What exception handlers are told about this execution."""
+        from cocoindex.engine.exception_context import ExceptionContext
+
         return ExceptionContext(
             env_name=self.run.env_name,
             stable_path=str(self),
