@@ -8,7 +8,9 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from cocoindex.engine.scope import current_scope, entered
 
@@ -21,7 +23,7 @@ _logger = logging.getLogger("cocoindex.engine")
 ExceptionHandler = Callable[[BaseException, "ExceptionContext"], Awaitable[None] | None]
 
 
-class HandlerChain(NamedTuple):
+class HandlerChain(msgspec.Struct, frozen=True):
     """Handlers from the innermost scope outwards."""
 
     handler: ExceptionHandler
