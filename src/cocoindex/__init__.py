@@ -10,6 +10,7 @@ smallest set of inserts, updates and deletes, safely across crashes::
     app.update_blocking()
 """
 
+import gc as _gc
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
@@ -191,14 +192,26 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBMODULES = ("callables", "connectorkits", "core", "engine", "errors", "state")
 
+
+def _load(home: str) -> object:
+    """Import a module without looking for garbage: what is loaded is none."""
+    if not _gc.isenabled():  # so that of several threads each one that turns it off turns it on
+        return _import_module(f"{__name__}.{home}")
+    _gc.disable()
+    try:
+        return _import_module(f"{__name__}.{home}")
+    finally:
+        _gc.enable()
+
+
 if not TYPE_CHECKING:  # which would take any name for a public one
 
     def __getattr__(name: str) -> object:
         if name in _SUBMODULES:
-            return _import_module(f"{__name__}.{name}")
+            return _load(name)
         if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(_import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        value = getattr(_load(_HOME_OF[name]), name)
         globals()[name] = value  # found without a call from now on
         return value
 
