@@ -10,6 +10,7 @@ smallest set of inserts, updates and deletes, safely across crashes::
     app.update_blocking()
 """
 
+import gc as _gc
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
@@ -39,13 +40,11 @@ if TYPE_CHECKING:
     from cocoindex.engine.children import ComponentMountHandle
     from cocoindex.engine.context_access import use_context
     from cocoindex.engine.context_values import ContextKey, ContextProvider
+    from cocoindex.engine.database import DatabaseConnectionSpec
     from cocoindex.engine.declare import declare_target_state, declare_target_state_with_child
     from cocoindex.engine.environment import Environment
-    from cocoindex.engine.exception_handlers import (
-        ExceptionContext,
-        ExceptionHandler,
-        exception_handler,
-    )
+    from cocoindex.engine.exception_context import ExceptionContext
+    from cocoindex.engine.exception_handlers import ExceptionHandler, exception_handler
     from cocoindex.engine.function import LogicTracking
     from cocoindex.engine.groups import StatsGroupHandle, stats_group
     from cocoindex.engine.guard import DeletionGuard
@@ -81,7 +80,7 @@ if TYPE_CHECKING:
         component_subpath,
         get_component_context,
     )
-    from cocoindex.engine.settings import DatabaseConnectionSpec, LmdbSettings, Settings
+    from cocoindex.engine.settings import LmdbSettings, Settings
     from cocoindex.engine.stats import (
         ComponentStats,
         TargetStats,
@@ -130,9 +129,11 @@ _HOMES = {
     "engine.children": ["ComponentMountHandle"],
     "engine.context_access": ["use_context"],
     "engine.context_values": ["ContextKey", "ContextProvider"],
+    "engine.database": ["DatabaseConnectionSpec"],
     "engine.declare": ["declare_target_state", "declare_target_state_with_child"],
     "engine.environment": ["Environment"],
-    "engine.exception_handlers": ["ExceptionContext", "ExceptionHandler", "exception_handler"],
+    "engine.exception_context": ["ExceptionContext"],
+    "engine.exception_handlers": ["ExceptionHandler", "exception_handler"],
     "engine.function": ["LogicTracking"],
     "engine.groups": ["StatsGroupHandle", "stats_group"],
     "engine.guard": ["DeletionGuard"],
@@ -163,7 +164,7 @@ _HOMES = {
         "component_subpath",
         "get_component_context",
     ],
-    "engine.settings": ["DatabaseConnectionSpec", "LmdbSettings", "Settings"],
+    "engine.settings": ["LmdbSettings", "Settings"],
     "engine.stats": [
         "ComponentStats",
         "TargetStats",
@@ -191,14 +192,26 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBMODULES = ("callables", "connectorkits", "core", "engine", "errors", "state")
 
+
+def _load(home: str) -> object:
+    """Import a module without looking for garbage: what is loaded is none."""
+    if not _gc.isenabled():  # so that of several threads each one that turns it off turns it on
+        return _import_module(f"{__name__}.{home}")
+    _gc.disable()
+    try:
+        return _import_module(f"{__name__}.{home}")
+    finally:
+        _gc.enable()
+
+
 if not TYPE_CHECKING:  # which would take any name for a public one
 
     def __getattr__(name: str) -> object:
         if name in _SUBMODULES:
-            return _import_module(f"{__name__}.{name}")
+            return _load(name)
         if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(_import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        value = getattr(_load(_HOME_OF[name]), name)
         globals()[name] = value  # found without a call from now on
         return value
 

@@ -183,7 +183,7 @@ def test_any_name_may_be_the_first_to_be_used(run_python: Callable[..., str]) ->
 
 
 _ALL_AT_ONCE = """
-import sys, threading
+import gc, sys, threading
 sys.setswitchinterval(1e-5)
 import cocoindex
 found = {}
@@ -196,6 +196,7 @@ def use(name):
 threads = [threading.Thread(target=use, args=(name,)) for name in cocoindex.__all__]
 [thread.start() for thread in threads], [thread.join() for thread in threads]
 print(all(found[name] is getattr(cocoindex, name) for name in cocoindex.__all__))
+assert gc.isenabled()
 """
 
 
@@ -212,6 +213,36 @@ assert pickle.loads(b"ccocoindex\\nLimits\\n.") is cocoindex.Limits
 from cocoindex import *
 assert map is sys.modules["cocoindex.engine.mapping"].map
 """
+
+
+_WITHOUT_COLLECTING = """
+import gc, sys
+import cocoindex
+
+class Watch:
+    during = set()
+
+    def find_spec(self, *_):
+        self.during.add(gc.isenabled())
+
+sys.meta_path.insert(0, Watch())
+cocoindex.App
+assert Watch.during == {False} and gc.isenabled()
+gc.disable()
+cocoindex.fn
+assert not gc.isenabled()
+gc.enable()
+sys.modules.pop("cocoindex.engine.mapping", None)
+try:
+    sys.modules["cocoindex.engine.mapping"] = None
+    cocoindex.map
+except ImportError:
+    print(gc.isenabled())
+"""
+
+
+def test_garbage_is_not_looked_for_while_a_name_is_loaded(run_python: Callable[..., str]) -> None:
+    assert run_python(_WITHOUT_COLLECTING) == "True\n"
 
 
 def test_names_not_used_yet_are_listed_pickled_and_star_imported(

@@ -145,6 +145,17 @@ async def test_an_unchanged_old_file_is_valid_without_reading_or_waiting() -> No
     assert again.reads == []
 
 
+async def test_a_file_that_was_read_tells_its_state_without_waiting() -> None:
+    for content, native in ((b"abc", None), (b"abc", b"etag"), (b"", None)):
+        unread, file = Stored(content, native=native), Stored(content, native=native)
+        await file.read()
+        outcome = file.__coco_memo_state__(coco.NON_EXISTENCE)
+        assert isinstance(outcome, coco.MemoStateOutcome)
+        assert outcome == await state_of(unread)
+        assert file.reads == [-1]
+        assert outcome.state.fingerprint == (native or fingerprint_bytes(content))
+
+
 async def test_a_touched_file_is_read_once_and_its_new_time_remembered() -> None:
     first = await state_of(Stored(b"abc"))
     touched = Stored(b"abc", modified=LONG_AGO + timedelta(days=1))

@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import contextvars
 from collections.abc import Awaitable, Callable, Hashable, Iterable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
+
+import msgspec
 
 from cocoindex.errors import UsageTypeError, UsageValueError
 
@@ -43,7 +45,7 @@ def _rebuild_signal(cause: BaseException | None) -> RetryWithSmallerBatch:
     return signal
 
 
-class BatchBody(NamedTuple):
+class BatchBody(msgspec.Struct, frozen=True):
     """How the batches of one group run.
 
     Attributes:
@@ -59,7 +61,7 @@ class BatchBody(NamedTuple):
     max_size: int | None
 
 
-class _Failure(NamedTuple):
+class _Failure(msgspec.Struct, frozen=True):
     error: BaseException
 
 

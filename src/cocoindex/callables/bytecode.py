@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from opcode import EXTENDED_ARG, opmap
 from types import CodeType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from cocoindex.core.memo_key import Canon, write
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Names", "code_form", "methods_called_on", "names_of", "nested_codes"]
 
 
-class Names(NamedTuple):
+class Names(msgspec.Struct, frozen=True):
     """Names that a code object, or code nested in it, uses.
 
     Attributes:

@@ -19,7 +19,9 @@ from decimal import Decimal
 from enum import Enum
 from functools import partial
 from operator import attrgetter, is_, itemgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from cocoindex.callables.bytecode import names_of
 from cocoindex.callables.source import body_of, source_file
@@ -114,7 +116,7 @@ class FunctionParts:
         return not _is_immutable(value) and not is_code(value) and name in self.body.mutated
 
 
-class _Place(NamedTuple):
+class _Place(msgspec.Struct, frozen=True):
     """A named place that holds a value; ``form`` is None for one that doesn't count."""
 
     label: str

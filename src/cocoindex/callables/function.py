@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 from cocoindex.callables.batching import BatchBody, BatchQueue
 from cocoindex.callables.call_key import CallKeys, MemoKey
@@ -23,7 +25,7 @@ from cocoindex.errors import UsageTypeError, UsageValueError
 __all__ = ["BoundFunction", "DecoratedFunction", "Options"]
 
 
-class Options(NamedTuple):
+class Options(msgspec.Struct, frozen=True):
     """What ``@coco.fn(...)`` was given; see there."""
 
     memo: bool = False

@@ -13,7 +13,9 @@ import linecache
 import time
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
+
+import msgspec
 
 from cocoindex.callables.bytecode import code_form, methods_called_on, nested_codes
 from cocoindex.callables.mutation import MUTATING_METHODS, mutated_names
@@ -29,10 +31,12 @@ _AnyFunction: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 _domain: Final = Domain("coco.body")
 _started: Final = time.time()
+_PLAIN: Final = Canon(None)
+"""For names and numbers, which leave nothing in it."""
 _SKIPPED_FIELDS: Final = frozenset({"type_comment", "kind", "ctx"})
 
 
-class Body(NamedTuple):
+class Body(msgspec.Struct, frozen=True):
     """What the analysis of one code object found.
 
     Attributes:
@@ -265,8 +269,8 @@ def _write_value(out: bytearray, value: Any) -> None:
             _write_value(out, item)
         out += b"]"
     else:  # an identifier or a number, or None between keyword defaults
-        write(out, value, Canon(None))
+        write(out, value, _PLAIN)
 
 
 def _write_text(out: bytearray, text: str) -> None:
-    write(out, text, Canon(None))
+    write(out, text, _PLAIN)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from math import nan
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-class StateFn(NamedTuple):
+class StateFn(msgspec.Struct, frozen=True):
     """A state function met while canonicalizing a value.
 
     Attributes:

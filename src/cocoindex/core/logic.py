@@ -11,7 +11,9 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from cocoindex.core.fingerprint import FINGERPRINT_SIZE
 
@@ -67,7 +69,7 @@ class Registration(weakref.ref[LogicSource]):
     fingerprint: bytes | None
 
 
-class _Verdict(NamedTuple):
+class _Verdict(msgspec.Struct, frozen=True):
     """That some fingerprints are current.
 
     Attributes:

@@ -13,11 +13,12 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Final,
-    NamedTuple,
     NoReturn,
     TypeVar,
     get_type_hints,
 )
+
+import msgspec
 
 from cocoindex.core.canonical import (
     SCALARS,
@@ -85,7 +86,7 @@ def _not_keyable(cls: type) -> UsageTypeError:
 # Registered key functions
 
 
-class _Registered(NamedTuple):
+class _Registered(msgspec.Struct, frozen=True):
     cls: type
     key_fn: Callable[[Any], object]
     state_fn: Callable[[Any, Any], Any] | None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from cocoindex.core import logic
 from cocoindex.core.memo_key import StateFn
@@ -35,14 +37,14 @@ def are_current(run: Run, deps: rows.Dependencies, own_logic: bytes | None) -> b
     return True
 
 
-class StateCheck(NamedTuple):
+class StateCheck(msgspec.Struct, frozen=True):
     """One state function to call, with what it said last time."""
 
     state_fn: StateFn
     previous: bytes | None
 
 
-class StateAnswers(NamedTuple):
+class StateAnswers(msgspec.Struct, frozen=True):
     """What the state functions of one memo said."""
 
     outcomes: list[MemoStateOutcome]

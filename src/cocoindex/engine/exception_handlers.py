@@ -7,48 +7,23 @@ import contextlib
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from cocoindex.engine.scope import current_scope, entered
 
 if TYPE_CHECKING:
+    from cocoindex.engine.exception_context import ExceptionContext
     from cocoindex.engine.run import Run
 
 _logger = logging.getLogger("cocoindex.engine")
 
-MountKind = Literal["mount", "mount_each", "delete_background", "process_live"]
+ExceptionHandler = Callable[[BaseException, "ExceptionContext"], Awaitable[None] | None]
 
 
-@dataclass(frozen=True)
-class ExceptionContext:
-    """What failed, and where.
-
-    Attributes:
-        env_name: name of the environment.
-        stable_path: path of the component that failed.
-        processor_name: its function's name.
-        mount_kind: how it was mounted.
-        parent_stable_path: path of the component that mounted it.
-        is_background: always true: foreground failures raise at the call.
-        source: ``"component"``, or ``"handler"`` when an inner handler raised.
-        original_exception: the component's failure, set iff ``source == "handler"``.
-    """
-
-    env_name: str
-    stable_path: str
-    processor_name: str | None
-    mount_kind: MountKind
-    parent_stable_path: str | None
-    is_background: bool = True
-    source: Literal["component", "handler"] = "component"
-    original_exception: BaseException | None = None
-
-
-ExceptionHandler = Callable[[BaseException, ExceptionContext], Awaitable[None] | None]
-
-
-class HandlerChain(NamedTuple):
+class HandlerChain(msgspec.Struct, frozen=True):
     """Handlers from the innermost scope outwards."""
 
     handler: ExceptionHandler

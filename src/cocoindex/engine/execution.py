@@ -13,7 +13,7 @@ from cocoindex.core.keys import StableKey, path_text
 from cocoindex.engine import rows
 from cocoindex.engine.declarations import NO_DECLARATIONS, Declarations
 from cocoindex.engine.entry import Entry
-from cocoindex.engine.exception_handlers import ExceptionContext, HandlerChain, MountKind
+from cocoindex.engine.exception_handlers import HandlerChain
 from cocoindex.engine.frames import Frame, one_blob
 from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.scope import ComponentContext
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cocoindex.engine.children import ComponentMountHandle
     from cocoindex.engine.component_memo import ComponentMemo
+    from cocoindex.engine.exception_context import ExceptionContext, MountKind
     from cocoindex.engine.function import Function
     from cocoindex.engine.function_memos import FunctionMemos
     from cocoindex.engine.run import Run
@@ -105,6 +106,8 @@ class Execution(msgspec.Struct, eq=False, weakref=True):
 
     def exception_context(self) -> ExceptionContext:
         """What exception handlers are told about this execution."""
+        from cocoindex.engine.exception_context import ExceptionContext
+
         return ExceptionContext(
             env_name=self.run.env_name,
             stable_path=str(self),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+import msgspec
 
 from cocoindex.errors import UsageValueError
 
 ENV_VAR = "COCOINDEX_DELETION_GUARD"
 
 
-@dataclass(frozen=True, slots=True)
-class DeletionGuard:
+class DeletionGuard(msgspec.Struct, frozen=True):
     """Withholds removals of one ``mount_each`` call that look like an accident.
 
     Attributes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import ContainerUnavailable, container_row
-from cocoindex.engine.exception_handlers import ExceptionContext, HandlerChain, route_in_run
+from cocoindex.engine.exception_handlers import HandlerChain, route_in_run
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.planner import plan_leftovers
 from cocoindex.engine.protocol import carry_out, prepare, settle
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cocoindex.engine.entry import Entry
+    from cocoindex.engine.exception_context import ExceptionContext
     from cocoindex.engine.execution import Execution
     from cocoindex.engine.run import Run
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import Final
+
+import msgspec
 
 from cocoindex.core.keys import StableKey, Symbol, encode_key, key_text, path_text
 from cocoindex.errors import UsageTypeError, UsageValueError
@@ -14,8 +15,7 @@ _MOST_BYTES_PER_CHARACTER: Final = 4
 _AROUND_TEXT: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Sizes beyond which data is refused with a ``ValueError``. ``None``: no limit.
 
     Attributes:
@@ -33,16 +33,16 @@ class Limits:
     bytes_in_flight: int | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for field in self.__struct_fields__:
+            value = getattr(self, field)
             if value is None:
                 continue
             if type(value) is not int:
                 raise UsageTypeError(
-                    f"Limits.{field.name} must be an int or None, not {type(value).__name__}"
+                    f"Limits.{field} must be an int or None, not {type(value).__name__}"
                 )
             if value < 1:
-                raise UsageValueError(f"Limits.{field.name} must be at least 1, not {value}")
+                raise UsageValueError(f"Limits.{field} must be at least 1, not {value}")
 
     def check_path(self, path: Sequence[StableKey], added: int) -> None:
         """Check the path of a component, whose last ``added`` keys are new.

@@ -23,7 +23,6 @@ from cocoindex.engine.children import (
 )
 from cocoindex.engine.component_memo import ComponentMemo, Probe
 from cocoindex.engine.declare import declare_target_state_with_child
-from cocoindex.engine.exception_handlers import MountKind
 from cocoindex.engine.execution import Execution, UsersCall
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.function import Function, PlainFunction, function_of
@@ -38,6 +37,7 @@ from cocoindex.engine.siblings import Siblings
 from cocoindex.errors import DuplicateError, UsageError, UsageTypeError, UsageValueError
 
 if TYPE_CHECKING:
+    from cocoindex.engine.exception_context import MountKind
     from cocoindex.engine.function import CallKey
     from cocoindex.engine.providers import TargetState, TargetStateProvider
     from cocoindex.engine.tree import Level, Place

@@ -55,7 +55,7 @@ class HandlerInfo:
         return key if self._key_type is None else _as_named_tuple(self._key_type, key)
 
 
-class _HandlerTypes(typing.NamedTuple):
+class _HandlerTypes(msgspec.Struct, frozen=True):
     key: Any
     decode: Callable[[bytes], Any]
 

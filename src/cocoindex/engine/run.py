@@ -6,7 +6,9 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterator
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from cocoindex.core.keys import StableKey, Symbol, decode_key, encode_path
 from cocoindex.core.keys import path_text as text_of
@@ -37,7 +39,7 @@ MAX_PENDING_BYTES = 16 * 1024 * 1024
 """Rows that wait for the disk; beyond this, components that write more wait too."""
 
 
-class Failure(NamedTuple):
+class Failure(msgspec.Struct, frozen=True):
     """A component that failed in a run."""
 
     path: str
@@ -52,7 +54,7 @@ class Decided(IntEnum):
     REUSED = 2
 
 
-class RunOptions(NamedTuple):
+class RunOptions(msgspec.Struct, frozen=True):
     """What the caller of an update or drop has asked for."""
 
     full_reprocess: bool = False

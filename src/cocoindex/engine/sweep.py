@@ -11,7 +11,7 @@ from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import ProviderUnavailable
 from cocoindex.engine.declarations import NO_DECLARATIONS
 from cocoindex.engine.entry import Entry
-from cocoindex.engine.exception_handlers import ExceptionContext, route
+from cocoindex.engine.exception_handlers import route
 from cocoindex.engine.faults import FaultPoint, reach
 from cocoindex.engine.loops import all_of
 from cocoindex.engine.planner import plan
@@ -150,6 +150,8 @@ class Deletion:
         self._stats.count(self._name, Counter.ERRORS)
 
     async def _report(self, error: Exception) -> None:
+        from cocoindex.engine.exception_context import ExceptionContext
+
         run, owner = self._run, self._swept_by
         run.note_failure(str(self), self._name, error)
         is_mounted = owner.parent is not None

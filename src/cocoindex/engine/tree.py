@@ -81,7 +81,7 @@ class Place(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Nothing can be stored for it yet."""
 
 
-class Removed(NamedTuple):
+class Removed(msgspec.Struct, frozen=True):
     """A stored node that this execution did not mount (or mounts as a directory now)."""
 
     parent_id: int

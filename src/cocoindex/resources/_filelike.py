@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol
+from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeAlias
 
 import cocoindex as coco
 from cocoindex.core.fingerprint import FINGERPRINT_SIZE, fingerprint_bytes
@@ -62,6 +62,10 @@ class FileState(NamedTuple):
     fingerprint: bytes
     native: bool
     settled: bool
+
+
+_Facts: TypeAlias = tuple[int, int, bytes | None]
+"""Modification time (µs), size and native fingerprint."""
 
 
 class FileReader(Protocol):
@@ -212,38 +216,54 @@ class FileLike(ABC, Generic[ResolvedPath]):
     def __coco_memo_state__(
         self, prev_state: FileState | NonExistenceType
     ) -> MemoStateOutcome | Awaitable[MemoStateOutcome]:
-        """Whether the content is what it was; without I/O if the metadata decides."""
+        """Whether the content is what it was; without I/O if the metadata decides, or if the
+        content is at hand.
+        """
         known = self._known_facts()
-        if known is not None and isinstance(prev_state, tuple):
-            prev = prev_state if type(prev_state) is FileState else FileState(*prev_state)
-            outcome = _decide(prev, known)
-            if outcome is not None:
-                return outcome
+        if known is not None:
+            if isinstance(prev_state, tuple):
+                prev = prev_state if type(prev_state) is FileState else FileState(*prev_state)
+                outcome = _decide(prev, known)
+                if outcome is not None:
+                    return outcome
+            elif (fingerprint := self._fingerprint_at_hand(known)) is not None:
+                return self._outcome(known, None, fingerprint)
         return self._memo_state_by_content(prev_state)
 
-    def _known_facts(self) -> tuple[int, int, bytes | None] | None:
-        """Modification time (µs), size and native fingerprint, if no I/O is needed."""
-        metadata = self._metadata
-        if metadata is None:
-            return None
-        return to_microseconds(metadata.modified_time), metadata.size, metadata.content_fingerprint
+    def _known_facts(self) -> _Facts | None:
+        """What is known of the file, if no I/O is needed."""
+        return None if self._metadata is None else _facts_of(self._metadata)
 
     async def _memo_state_by_content(
         self, prev_state: FileState | NonExistenceType
     ) -> MemoStateOutcome:
         metadata = await self.metadata()
-        facts = (to_microseconds(metadata.modified_time), metadata.size)
+        known = _facts_of(metadata)
         prev = FileState(*prev_state) if isinstance(prev_state, tuple) else None
         if prev is not None:
-            outcome = _decide(prev, (*facts, metadata.content_fingerprint))
+            outcome = _decide(prev, known)
             if outcome is not None:
                 return outcome
         fingerprint = await self.content_fingerprint()
-        native = metadata.content_fingerprint is not None
-        if prev is None and not native and await self._moved_on(metadata):
+        if prev is None and known[2] is None and await self._moved_on(metadata):
             fingerprint = b""
-        settled = _is_settled(facts[0], self._observed_us)
-        state = FileState(*facts, fingerprint, native, settled)
+        return self._outcome(known, prev, fingerprint)
+
+    def _fingerprint_at_hand(self, known: _Facts) -> bytes | None:
+        """:meth:`content_fingerprint`, if that needs no I/O."""
+        if known[2] is not None:
+            return known[2]
+        content = self._cached()
+        if content is not None and self._fingerprint is None:
+            self._fingerprint = fingerprint_bytes(content)
+        return None if content is None else self._fingerprint
+
+    def _outcome(
+        self, known: _Facts, prev: FileState | None, fingerprint: bytes
+    ) -> MemoStateOutcome:
+        modified_us, size, native = known
+        settled = _is_settled(modified_us, self._observed_us)
+        state = FileState(modified_us, size, fingerprint, native is not None, settled)
         return MemoStateOutcome(state, prev is not None and _same_content(prev, state))
 
     async def _moved_on(self, seen: FileMetadata) -> bool:
@@ -254,6 +274,10 @@ class FileLike(ABC, Generic[ResolvedPath]):
         return self._cached() is None and await self._fetch_metadata() != seen
 
 
+def _facts_of(metadata: FileMetadata) -> _Facts:
+    return to_microseconds(metadata.modified_time), metadata.size, metadata.content_fingerprint
+
+
 def _same_content(prev: FileState, now: FileState) -> bool:
     return (
         prev.fingerprint == now.fingerprint != b""
@@ -262,7 +286,7 @@ def _same_content(prev: FileState, now: FileState) -> bool:
     )
 
 
-def _decide(prev: FileState, known: tuple[int, int, bytes | None]) -> MemoStateOutcome | None:
+def _decide(prev: FileState, known: _Facts) -> MemoStateOutcome | None:
     """The outcome if metadata suffices: a native fingerprint, or an unchanged trusted time."""
     modified_us, size, native = known
     if native is not None:

@@ -178,8 +178,41 @@ def test_all_content_is_handed_over_before_the_first_wait_for_the_disk(
     assert there == [3, 3, 3]
 
 
-def test_an_interrupt_leaves_neither_temporary_files_nor_descriptors(
+def test_one_of_many_files_that_fails_to_sync_fails_alone(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sync(fd: int) -> None:
+        if os.fstat(fd).st_size == len(b"bad"):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(_files, "_sync_content", sync)
+    names = [f"d{n % 3}/{n}" for n in range(150)]
+    actions = [writer.write(n, b"fine", options=Options(), create_parents=True) for n in names]
+    actions[77] = writer.write("d2/77", b"bad", options=Options(), create_parents=True)
+    with pytest.raises(OSError, match="root/d2/77"):
+        writer.apply(*actions)
+    assert {n for n, content in writer.tree_now().items() if content} == {*names} - {"d2/77"}
+
+
+def test_each_of_many_files_is_synced_before_it_gets_its_name(
     writer: Writer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+
+    def sync(fd: int) -> None:
+        inode = os.fstat(fd).st_ino
+        synced.append(inode)
+        assert [p.name[:5] for p in root.iterdir() if p.stat().st_ino == inode] == [".coco"]
+
+    monkeypatch.setattr(_files, "_sync_content", sync)
+    writer.apply(*(writer.write(str(n), options=Options()) for n in range(20)))
+    assert sorted(synced) == sorted(p.stat().st_ino for p in root.iterdir())
+    assert len(synced) == 20
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_an_interrupt_leaves_neither_temporary_files_nor_descriptors(
+    writer: Writer, root: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[int] = []
 
@@ -189,7 +222,7 @@ def test_an_interrupt_leaves_neither_temporary_files_nor_descriptors(
 
     monkeypatch.setattr(_files, "_sync_content", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        writer.apply(*(writer.write(n, options=Options()) for n in "abc"))
+        writer.apply(*(writer.write(str(n), options=Options()) for n in range(count)))
     assert not any(root.iterdir())
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(opened[0])

@@ -8,14 +8,17 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 from cocoindex.connectors.localfs._dirs import READ_FILE, Dir, os_error, regular
 from cocoindex.connectors.localfs._entries import EntryAction
 from cocoindex.connectors.localfs._temp import remove_leftovers, temp_name
 
-__all__ = ["make_dir", "remove_dir", "remove_entry", "write_files"]
+__all__ = ["WAITERS", "Failure", "make_dir", "remove_dir", "remove_entry", "write_files"]
 
 _log = logging.getLogger(__name__)
 
@@ -24,21 +27,24 @@ _ATTEMPTS: Final = 5
 _NOT_EMPTY: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 _sync_content: Final = getattr(os, "fdatasync", os.fsync)
 
+WAITERS: Final = 4
+"""Threads that wait for the disk. More would mostly wait for the interpreter."""
 
-def write_files(
-    directory: Dir, actions: Iterable[EntryAction]
-) -> list[tuple[EntryAction, OSError]]:
+Failure = tuple[Dir, EntryAction, OSError]
+
+
+def write_files(files: Iterable[tuple[Dir, EntryAction]], pool: Executor) -> list[Failure]:
     """Put the content of each under its name: whole, or not at all. Returns the failures.
 
     Step by step for all of them: so the disk has all content before the first wait for it,
-    and most waits find their part done by an earlier one.
+    and most waits find their part done by an earlier one. ``pool`` is what waits.
     """
-    failures: list[tuple[EntryAction, OSError]] = []
-    temps = [_Temp(directory, action) for action in actions]
+    failures: list[Failure] = []
+    temps = [_Temp(directory, action) for directory, action in files]
     try:
-        left = _each(_Temp.fill, temps, failures)
-        left = _each(_Temp.sync, left, failures)
-        _each(_Temp.place, left, failures)
+        left = _each(_Temp.fill, failures, temps)
+        left = _synced(left, failures, pool)
+        _each(_Temp.place, failures, left)
     finally:
         # Whatever stopped a write, the half-written file must not stay.
         for temp in temps:
@@ -47,9 +53,7 @@ def write_files(
 
 
 def _each(
-    step: Callable[[_Temp], None],
-    temps: list[_Temp],
-    failures: list[tuple[EntryAction, OSError]],
+    step: Callable[[_Temp], None], failures: list[Failure], temps: Iterable[_Temp]
 ) -> list[_Temp]:
     """Take ``step`` with each; those that succeeded."""
     done = []
@@ -57,20 +61,31 @@ def _each(
         try:
             step(temp)
         except OSError as e:
-            failures.append((temp.action, e))
+            failures.append((temp.directory, temp.action, e))
         else:
             done.append(temp)
     return done
 
 
+def _synced(temps: list[_Temp], failures: list[Failure], pool: Executor) -> list[_Temp]:
+    """Wait for the disk to have each; those that it has.
+
+    Several wait at a time: a disk that is told to keep what it has does so for all of them.
+    """
+    if len(temps) <= WAITERS:
+        return _each(_Temp.sync, failures, temps)
+    shares = [temps[at::WAITERS] for at in range(WAITERS)]
+    return list(chain.from_iterable(pool.map(partial(_each, _Temp.sync, failures), shares)))
+
+
 class _Temp:
     """Content on its way to its name."""
 
-    __slots__ = ("_directory", "_fd", "_name", "_temp", "action")
+    __slots__ = ("_fd", "_name", "_temp", "action", "directory")
 
     def __init__(self, directory: Dir, action: EntryAction) -> None:
         self.action = action
-        self._directory = directory
+        self.directory = directory
         self._name = action.path.rpartition("/")[2]
         self._temp = ""
         self._fd = -1
@@ -78,9 +93,9 @@ class _Temp:
     def fill(self) -> None:
         """Write the content beside its place."""
         action = self.action
-        mode = _look_at_place(self._directory, self._name, action)
+        mode = _look_at_place(self.directory, self._name, action)
         temp = temp_name()
-        self._fd = self._directory.open_file(temp, _CREATE, 0o666 if mode is None else mode)
+        self._fd = self.directory.open_file(temp, _CREATE, 0o666 if mode is None else mode)
         self._temp = temp
         _write_all(self._fd, action.content or b"")
         if mode is not None and hasattr(os, "fchmod"):
@@ -94,7 +109,7 @@ class _Temp:
 
     def place(self) -> None:
         self._close()
-        _patiently(self._directory.replace, self._temp, self._name)
+        _patiently(self.directory.replace, self._temp, self._name)
         self._temp = ""
 
     def discard(self) -> None:
@@ -105,7 +120,7 @@ class _Temp:
             self._close()
         if self._temp:
             with suppress(OSError):
-                self._directory.unlink(self._temp)
+                self.directory.unlink(self._temp)
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1

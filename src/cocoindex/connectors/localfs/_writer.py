@@ -11,14 +11,15 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from itertools import groupby
 from typing import Final, TypeVar
 
-from cocoindex.connectors.localfs._dirs import AnyDir, enter, open_root, with_path
+from cocoindex.connectors.localfs._dirs import AnyDir, Dir, enter, open_root, with_path
 from cocoindex.connectors.localfs._entries import EntryAction, Tree
 from cocoindex.connectors.localfs._files import (
+    WAITERS,
     make_dir,
     remove_dir,
     remove_entry,
@@ -34,10 +35,8 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# A task waits for the disk once for all of its files, which it holds open; more threads would
-# mostly wait for the interpreter.
-_WORKERS: Final = 3
-_PER_TASK: Final = 32
+_AT_A_TIME: Final = 64
+"""Files that are open while the disk is waited for, each maybe with a directory of its own."""
 # Where one of these meets a path, nothing of ours is there. Systems differ in what they call
 # a link that must not be followed.
 _LINK: Final = frozenset({errno.ENOTDIR, errno.ELOOP, getattr(errno, "EMLINK", errno.ELOOP)})
@@ -154,33 +153,30 @@ class _Batch:
 
     def write(self, actions: list[EntryAction]) -> None:
         first, twins = _without_twins(actions)
-        groups = _by_directory(first)
-        if len(first) <= _PER_TASK:
-            for group in groups:
-                self._write_group(group)
-        else:
-            tasks = list(_tasks(groups))
-            with ThreadPoolExecutor(min(_WORKERS, len(tasks)), "cocoindex-localfs") as pool:
-                for _ in pool.map(self._write_group, tasks):
-                    pass  # exhausts the iterator, which raises what is no OSError
-        for action in twins:
-            self._write_group((action.tree, parent_of(action.path), [action]))
+        # Those of one directory together: each one that is written to at a time is open.
+        ordered = [action for *_, group in _by_directory(first) for action in group]
+        with ThreadPoolExecutor(WAITERS, "cocoindex-localfs") as pool:
+            for start in range(0, len(ordered), _AT_A_TIME):
+                self._write_some(ordered[start : start + _AT_A_TIME], pool)
+            for action in twins:
+                self._write_some([action], pool)
 
-    def _write_group(self, group: _Group) -> None:
-        _, parent, actions = group
-        try:
-            directory = self._enter(actions[0], parent)
-        except OSError as e:
-            self._fail(e)
-            return
-        with directory:
-            sweep_once(directory)
-            failures = write_files(directory, actions)
-            for action, error in failures:
-                self._fail(_named(error, directory, _split(action.path)[1]))
-        if len(failures) < len(actions):
-            for action in actions:
-                self._touch(action, parent)
+    def _write_some(self, actions: list[EntryAction], pool: Executor) -> None:
+        with ExitStack() as opened:
+            files: list[tuple[AnyDir, EntryAction]] = []
+            for _, parent, group in _by_directory(actions):
+                try:
+                    directory = self._enter(group[0], parent)
+                except OSError as e:
+                    self._fail(e)
+                    continue
+                opened.enter_context(directory)
+                sweep_once(directory)
+                for action in group:
+                    files.append((directory, action))
+                    self._touch(action, parent)
+            for failed, action, error in write_files(files, pool):
+                self._fail(_named(error, failed, _split(action.path)[1]))
 
     # --- removals ---
 
@@ -330,12 +326,6 @@ def _by_directory(actions: list[EntryAction]) -> list[_Group]:
     return [(tree, parent, group) for (tree, parent, _), group in groups.items()]
 
 
-def _tasks(groups: list[_Group]) -> Iterable[_Group]:
-    for tree, parent, actions in groups:
-        for start in range(0, len(actions), _PER_TASK):
-            yield tree, parent, actions[start : start + _PER_TASK]
-
-
 def _depth(action: EntryAction) -> int:
     return action.path.count("/") + 1 if action.path else 0
 
@@ -355,7 +345,7 @@ def _make_if_missing(directory: AnyDir, name: str) -> None:
         directory.mkdir(name)
 
 
-def _named(error: OSError, directory: AnyDir, name: str) -> OSError:
+def _named(error: OSError, directory: Dir, name: str) -> OSError:
     """``error`` with the whole path, unless it has it already."""
     if error.filename is not None and os.sep in str(error.filename):
         return error
