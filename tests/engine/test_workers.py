@@ -213,7 +213,7 @@ def test_without_any_thread_the_caller_is_told(make_pool, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             with pytest.raises(RuntimeError, match="can't start"):
-                submit(pool, lambda: ran.append("refused"))
+                await submit(pool, lambda: ran.append("refused"))
         await submit(pool, lambda: ran.append("next"))
 
     asyncio.run(main())
@@ -231,8 +231,8 @@ def test_loops_may_come_while_closed_ones_are_looked_for(make_pool):
 
         def is_closed(self):
             while self._coming:
-                pool._returns_to(self._coming.pop())
+                pool._port_of(self._coming.pop())
             return True
 
     for loop in (Loop(), Loop(Loop(), Loop()), Loop(), Loop()):
-        pool._returns_to(loop)
+        pool._port_of(loop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from cocoindex.engine.exception_handlers import route_in_run
 from cocoindex.engine.lifecycle import Ready, build, note_hit
 from cocoindex.engine.scope import ComponentContext, enter, leave
 from cocoindex.engine.stats import Counter
+from cocoindex.engine.threaded import ThreadedBody, needs_no_task
 from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
@@ -126,7 +127,13 @@ async def start_when_permitted(child: Execution, handle: ComponentMountHandle) -
 
 def _start(child: Execution, handle: ComponentMountHandle) -> None:
     handle.started()
-    child.run.lanes.put(partial(_run_background, child, handle))
+    if needs_no_task(child):
+        context = copy_context()
+        if has_deadline():
+            context.run(without_deadline().__enter__)
+        ThreadedBody(child, context, partial(_background_ended, child, handle, context)).start()
+    else:
+        child.run.lanes.put(partial(_run_background, child, handle))
 
 
 def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:

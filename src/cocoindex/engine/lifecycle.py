@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,7 +46,6 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
     stats, counted = execution.stats, False
     try:
         check_cancellation()
-        memo = None
         if execution.function.memo or execution.was_memoized:
             memo = execution.memo = execution.memo or ComponentMemo(
                 execution.run,
@@ -62,23 +62,37 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
         stats.count(execution.name, Counter.STARTS)
         counted = True
         value = await _process(execution)
-        row = None
-        if memo is not None:
-            if memo.asks_states:
-                await memo.ask_states(execution)
-            row = memo.encode(execution, value)
-        memo = None
-        execution.release_memo()
-        submit = Submit(execution, row)
-        if then is not None and submit.needs_no_task:
-            execution.run.turn.put_off(partial(_submit, execution, submit, then))
-            return None
-        await submit.apply()
-        await submit.finish()
-        return _ready(execution, value)
+        return await conclude(execution, value, then)
     except BaseException as error:  # raised again: an interrupt ends an execution like an error
-        _note_failure(execution, error, counted=counted)
+        note_failure(execution, error, counted=counted)
         raise
+
+
+async def conclude(execution: Execution, value: Any, then: Then | None) -> Ready | None:
+    """What follows the body, for :func:`build`."""
+    if execution.memo is not None and execution.memo.asks_states:
+        await execution.memo.ask_states(execution)
+    submit = make_submit(execution, value)
+    if then is not None and submit.needs_no_task:
+        submit_soon(execution, submit, then)
+        return None
+    await submit.apply()
+    await submit.finish()
+    return _ready(execution, value)
+
+
+def make_submit(execution: Execution, value: Any) -> Submit:
+    """What brings targets in step, and writes the memo of a body that has returned ``value``."""
+    row = None if execution.memo is None else execution.memo.encode(execution, value)
+    execution.release_memo()
+    return Submit(execution, row)
+
+
+def submit_soon(
+    execution: Execution, submit: Submit, then: Then, context: Context | None = None
+) -> None:
+    """Submit what needs no task at the end of this turn, in ``context`` or a copy of ours."""
+    execution.run.turn.put_off(partial(_submit, execution, submit, then), context)
 
 
 def _submit(execution: Execution, submit: Submit, then: Then) -> None:
@@ -118,7 +132,7 @@ def _applied(execution: Execution, submit: Submit, then: Then, error: BaseExcept
         except BaseException as raised:  # noqa: BLE001 - handed on
             error = raised
     if error is not None:
-        _note_failure(execution, error, counted=True)
+        note_failure(execution, error, counted=True)
     then(ready, error)
 
 
@@ -126,7 +140,7 @@ def _ready(execution: Execution, value: Any) -> Ready:
     return Ready(value, execution.dependencies() if execution.collects_deps else None)
 
 
-def _note_failure(execution: Execution, error: BaseException, *, counted: bool) -> None:
+def note_failure(execution: Execution, error: BaseException, *, counted: bool) -> None:
     stats = execution.stats
     if isinstance(error, asyncio.CancelledError):
         if counted:
@@ -174,8 +188,7 @@ async def _process(execution: Execution) -> Any:
         execution.check_mounts_awaited()
     finally:
         leave(token)
-        execution.is_sealed = True
-        execution.frame.has_ended = True
+        execution.seal()
         if execution.pending_children:
             await execution.children_finished()
     reach(FaultPoint.AFTER_BODY, execution)
