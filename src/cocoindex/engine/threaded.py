@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def needs_no_task(execution: Execution) -> bool:
     """Whether :class:`ThreadedBody` can build it: it is synchronous, and has no memo to ask."""
     function, memo = execution.function, execution.memo
-    if function.is_async:
+    if function.is_async and not function.runs_on_thread:
         return False
     return not function.memo or (memo is not None and memo.found is Probe.MISS)
 
@@ -79,7 +79,7 @@ class ThreadedBody:
         token = enter(execution.scope)
         try:
             # Cancelled just now? Then the arguments may be gone.
-            return function.invoke(args, kwargs) if self.is_wanted else None
+            return function.invoke_here(args, kwargs) if self.is_wanted else None
         finally:
             leave(token)
 
@@ -122,8 +122,12 @@ class ThreadedBody:
             execution.has_below
             or execution.declarations.has_containers
             or (execution.memo is not None and execution.memo.asks_states)
-            or (value is not None and inspect.isawaitable(value))
+            or (value is not None and self._is_awaited(value))
         )
+
+    def _is_awaited(self, value: Any) -> bool:
+        """Whether it comes from a lambda or plain wrapper around an async function."""
+        return not self._execution.function.is_async and inspect.isawaitable(value)
 
     async def _end_patiently(self, value: Any, error: BaseException | None, _: Context) -> None:
         try:
@@ -140,7 +144,7 @@ class ThreadedBody:
         try:
             if error is not None:
                 raise error
-            if inspect.isawaitable(value):  # of a plain wrapper around an async function
+            if self._is_awaited(value):
                 value = await value
             execution.check_mounts_awaited()
         finally:
