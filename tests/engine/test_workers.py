@@ -213,7 +213,7 @@ def test_without_any_thread_the_caller_is_told(make_pool, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             with pytest.raises(RuntimeError, match="can't start"):
-                submit(pool, lambda: ran.append("refused"))
+                await submit(pool, lambda: ran.append("refused"))
         await submit(pool, lambda: ran.append("next"))
 
     asyncio.run(main())
@@ -231,8 +231,44 @@ def test_loops_may_come_while_closed_ones_are_looked_for(make_pool):
 
         def is_closed(self):
             while self._coming:
-                pool._returns_to(self._coming.pop())
+                pool._port_of(self._coming.pop())
             return True
 
     for loop in (Loop(), Loop(Loop(), Loop()), Loop(), Loop()):
-        pool._returns_to(loop)
+        pool._port_of(loop)
+
+
+def test_what_goes_wrong_at_the_end_of_one_job_is_no_matter_to_the_others(make_pool):
+    pool = make_pool(1)
+    raised: list[BaseException] = []
+
+    class Job:
+        is_wanted = True
+
+        def __init__(self, number: int, ended: list[int], is_last: asyncio.Event) -> None:
+            self.context = copy_context()
+            self._number, self._ended, self._is_last = number, ended, is_last
+
+        def run(self) -> int:
+            return self._number
+
+        def ended(self, value: Any, error: BaseException | None) -> None:
+            assert error is None
+            self._ended.append(value)
+            if value == 4:
+                self._is_last.set()
+            if value % 2:
+                raise KeyError(value)
+
+    async def main() -> list[int]:
+        ended: list[int] = []
+        is_last = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: raised.append(context["exception"]))
+        for number in range(5):
+            pool.start(Job(number, ended, is_last))
+        await asyncio.wait_for(is_last.wait(), WAIT)
+        return ended
+
+    assert asyncio.run(main()) == [0, 1, 2, 3, 4]
+    assert [error.args for error in raised] == [(1,), (3,)]

@@ -30,7 +30,7 @@ def _contexts(frame: FrameType | None) -> Iterator[Context]:
     """The context of the job that a thread with this stack is running, if it is a worker."""
     while frame is not None:
         if frame.f_code is workers.WorkerPool.run_job.__code__:
-            yield frame.f_locals["context"]
+            yield frame.f_locals["job"].context
             return
         frame = frame.f_back
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
@@ -13,6 +13,7 @@ from cocoindex.engine.exception_handlers import route_in_run
 from cocoindex.engine.lifecycle import build, note_hit
 from cocoindex.engine.scope import ComponentContext, enter, leave
 from cocoindex.engine.stats import Counter
+from cocoindex.engine.threaded import ThreadedBody, needs_no_task
 from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
@@ -127,7 +128,15 @@ async def start_when_permitted(child: Execution, handle: ComponentMountHandle) -
 def _start(child: Execution, handle: ComponentMountHandle) -> None:
     child.handle = handle
     handle.started()
-    child.run.lanes.put(_run_background, child)
+    if not needs_no_task(child):
+        child.run.lanes.put(_run_background, child)
+        return
+    context = copy_context()
+    if has_deadline():
+        context.run(without_deadline().__enter__)
+    if child.handlers is not None:
+        child.context = context
+    ThreadedBody(child, context, _background_ended).start()
 
 
 def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:

@@ -216,6 +216,11 @@ class Execution(msgspec.Struct, eq=False, weakref=True):
                 f"({code.co_filename}, line {line})"
             )
 
+    def seal(self) -> None:
+        """The body has ended: nothing may be declared or mounted any more."""
+        self.is_sealed = True
+        self.frame.has_ended = True
+
     # --- children ----------------------------------------------------------------------------
 
     def child_started(self) -> None:

@@ -86,7 +86,7 @@ class Function(Protocol):
         ...
 
     def invoke_here(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Run that body on the calling thread."""
+        """Run that body, or one that is not async, on the calling thread."""
         ...
 
     @property

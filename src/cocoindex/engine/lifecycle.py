@@ -31,7 +31,6 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
     stats, counted = execution.stats, False
     try:
         check_cancellation()
-        memo = None
         if execution.function.memo or execution.was_memoized:
             memo = execution.memo = execution.memo or ComponentMemo(
                 execution.run,
@@ -48,23 +47,30 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
         stats.count(execution.name, Counter.STARTS)
         counted = True
         value = await _process(execution)
-        row = None
-        if memo is not None:
-            if memo.asks_states:
-                await memo.ask_states(execution)
-            row = memo.encode(execution, value)
-        memo = None
-        execution.release_memo()
-        submit = Submit(execution, row)
-        if then is not None and submit.needs_no_task:
-            submit.put_off(then)
-            return None
-        await submit.apply()
-        await submit.finish()
-        return Ready.of(execution, value)
+        return await conclude(execution, value, then)
     except BaseException as error:  # raised again: an interrupt ends an execution like an error
         note_failure(execution, error, counted=counted)
         raise
+
+
+async def conclude(execution: Execution, value: Any, then: Then | None) -> Ready | None:
+    """What follows the body, for :func:`build`."""
+    if execution.memo is not None and execution.memo.asks_states:
+        await execution.memo.ask_states(execution)
+    submit = make_submit(execution, value)
+    if then is not None and submit.needs_no_task:
+        submit.put_off(then)
+        return None
+    await submit.apply()
+    await submit.finish()
+    return Ready.of(execution, value)
+
+
+def make_submit(execution: Execution, value: Any) -> Submit:
+    """What brings targets in step, and writes the memo of a body that has returned ``value``."""
+    row = None if execution.memo is None else execution.memo.encode(execution, value)
+    execution.release_memo()
+    return Submit(execution, row)
 
 
 async def _is_hit(execution: Execution, memo: ComponentMemo) -> bool:
@@ -102,8 +108,7 @@ async def _process(execution: Execution) -> Any:
         execution.check_mounts_awaited()
     finally:
         leave(token)
-        execution.is_sealed = True
-        execution.frame.has_ended = True
+        execution.seal()
         if execution.pending_children:
             await execution.children_finished()
     reach(FaultPoint.AFTER_BODY, execution)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cocoindex.engine.leftovers import Undecided
     from cocoindex.engine.sinks import Sinks
     from cocoindex.engine.sweep import Deletion
+    from cocoindex.engine.threaded import ThreadedBody
 
 _logger = logging.getLogger("cocoindex.engine")
 
@@ -111,6 +112,8 @@ class Run:
         self._warned: set[Any] = set()
         self.lanes = Lanes(self)
         self.turn = Turn(self)
+        self.threaded: set[ThreadedBody] = set()
+        """Bodies on threads (or on their way there) that no task waits for."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting: set[asyncio.Task[Any]] = set()
         self.cancelled_by: BaseException | None = None
@@ -305,6 +308,8 @@ class Run:
         # a component passes on: nothing that is ended may begin to be applied.
         for task in list(self._tasks):
             task.cancel()
+        for body in list(self.threaded):
+            body.cancel()
         self.turn.cancel()
         for applying in list(self.app.in_flight.values()):
             if applying.run is self:  # else this one has not begun, and waits for another

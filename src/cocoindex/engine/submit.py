@@ -21,6 +21,8 @@ from cocoindex.engine.takeover import MustWait
 from cocoindex.engine.tree import Guard, removal_rows
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from cocoindex.engine.ending import Then
     from cocoindex.engine.entry import Entry
     from cocoindex.engine.execution import Execution
@@ -76,14 +78,15 @@ class Submit:
 
     # --- with nobody waiting -------------------------------------------------------------------
 
-    def put_off(self, then: Then) -> None:
-        """Do all of it from the end of this turn on; ``then`` hears how it ended.
+    def put_off(self, then: Then, context: Context | None = None) -> None:
+        """Do all of it from the end of this turn on, in ``context`` or a copy of the current one;
+        ``then`` hears how it ended.
 
         Raises:
             asyncio.CancelledError: the run is being cancelled.
         """
         self._then = then
-        self._execution.run.turn.put_off(self)
+        self._execution.run.turn.put_off(self, context)
 
     def rows_to_read(self) -> Sequence[bytes]:
         """The owner rows that the plan asks the store for, if these are known, and not too many."""

@@ -45,14 +45,14 @@ class Turn:
         self._is_due = False
         """Whether it is seen to that the steps are done."""
 
-    def put_off(self, step: Step) -> None:
-        """Do ``step`` at the end of this turn, in the current context.
+    def put_off(self, step: Step, context: Context | None = None) -> None:
+        """Do ``step`` at the end of this turn, in ``context`` or a copy of the current one.
 
         Raises:
             asyncio.CancelledError: the run is being cancelled.
         """
         self._run.check_not_cancelled()
-        self._steps.append((copy_context(), step))
+        self._steps.append((copy_context() if context is None else context, step))
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._do_all, context=Context())

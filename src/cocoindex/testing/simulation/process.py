@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import cocoindex as coco
 from cocoindex.engine import faults as points
-from cocoindex.engine.workers import use_pool
+from cocoindex.engine.workers import Job, Pool, use_pool
 from cocoindex.state.memory import MemoryDisk
 from cocoindex.testing.simulation.faults import Fault, FaultPlan
 from cocoindex.testing.simulation.loop import Killed, SeededLoop
@@ -28,33 +28,30 @@ class Outcome(NamedTuple):
     plan: FaultPlan
 
 
-class InlinePool:
+class InlinePool(Pool):
     """Runs synchronous user code on the loop's own thread, out of sight of the loop."""
 
     def __init__(self, delay: Callable[[], float]) -> None:
         self._delay = delay
 
-    def submit(self, context: Context, call: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Run ``call`` within ``context`` after a virtual delay."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        loop.call_later(self._delay(), self._run, future, context, call)
-        return future
+    def start(self, job: Job) -> None:
+        """Run ``job`` after a virtual delay."""
+        asyncio.get_running_loop().call_later(self._delay(), self._run, job, context=Context())
 
     @staticmethod
-    def _run(future: asyncio.Future[Any], context: Context, call: Callable[[], Any]) -> None:
-        if future.done():
+    def _run(job: Job) -> None:
+        if not job.is_wanted:
             return
         loop = asyncio.get_running_loop()
+        value, error = None, None
         asyncio._set_running_loop(None)  # noqa: SLF001 - as on a thread of its own
         try:
-            value = context.run(call)
-        except BaseException as error:  # noqa: BLE001 - carried to the awaiting caller
-            future.set_exception(error)
-        else:
-            future.set_result(value)
+            value = job.context.run(job.run)
+        except BaseException as raised:  # noqa: BLE001 - carried to whoever waits
+            error = raised
         finally:
             asyncio._set_running_loop(loop)  # noqa: SLF001
+        job.ended(value, error)
 
 
 class SimulatedProcess:
