@@ -290,7 +290,8 @@ class _Drop:
         if actions is not None:
             return in_order(actions)
         self._write()  # what it may take over from others is there
-        submission = plan(self.run, deletion.entry(deletion.raw), NO_DECLARATIONS, set(), mode="delete")
+        entry = deletion.entry(deletion.raw)
+        submission = plan(self.run, entry, NO_DECLARATIONS, set(), mode="delete")
         deletion.submission = submission
         return submission.sinks()
 
