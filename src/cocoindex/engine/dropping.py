@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter as Tally
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -53,6 +53,15 @@ WRITE_SECONDS = 1.0
 
 PAGE = 128
 """Nodes that are read at once, with their tracking rows."""
+
+# Of an enumeration, each look at a member takes as long as all else about a fault point.
+_BEFORE_DELETE: Final = FaultPoint.BEFORE_DELETE
+_BEFORE_PRECOMMIT: Final = FaultPoint.BEFORE_PRECOMMIT
+_AFTER_SINK: Final = FaultPoint.AFTER_SINK
+_BEFORE_COMMIT: Final = FaultPoint.BEFORE_COMMIT
+_AFTER_COMMIT: Final = FaultPoint.AFTER_COMMIT
+_STARTS: Final = Counter.STARTS
+_DELETES: Final = Counter.DELETES
 
 
 async def delete_everything(run: Run) -> None:
@@ -167,10 +176,13 @@ class _Drop:
             is_open = self._postponed or (self._waiting and self._done)
             if not is_open:
                 break
+            self._write()
             self._is_first_pass = False
             self._begin_pass()
         if self._obstacle is not None:
             self._give_up(self._obstacle)
+        if not self._is_complete:  # else all rows go
+            self._write()
         return self._is_complete
 
     def _give_up(self, obstacle: ProviderUnavailable) -> None:
@@ -191,12 +203,12 @@ class _Drop:
                 if self._plan(deletion) and self._is_due(deletion):
                     await self._apply()
         await self._apply()
-        self._write()
 
     def _open_all(self, page: list[tuple[bytes, bytes]]) -> Iterator[_Deletion]:
         """Those of some nodes of which there is something to delete."""
         nodes = [rows.decode_node(value) for _, value in page]
-        tracked = self._section.get_many([rows.tracking_key(node.id) for node in nodes])
+        keys = [rows.tracking_key_below(value) for _, value in page]
+        tracked = self._section.get_many(keys)
         takeovers = self.run.app.takeovers
         for (key, _), node, found in zip(page, nodes, tracked, strict=True):
             raw = found
@@ -213,7 +225,7 @@ class _Drop:
         """
         if raw is None:
             return self._is_first_pass and node.is_component
-        return node.id not in self._failed
+        return self._is_complete or node.id not in self._failed
 
     def _open(self, key: bytes, node: Node, raw: bytes | None) -> _Deletion | None:
         if raw is None:
@@ -222,7 +234,7 @@ class _Drop:
             row = tracked_by(node.id, raw)
         except StoreFormatError as error:
             deletion = _Deletion(self, key, node, raw, self._name_by_place(key))
-            self.run.stats.count(deletion.name, Counter.STARTS)
+            self.run.stats.count(deletion.name, _STARTS)
             self._fail(deletion, error)
             return None
         deletion = _Deletion(self, key, node, raw, row.processor or self._name_by_place(key), row)
@@ -269,18 +281,18 @@ class _Drop:
     def _plan(self, deletion: _Deletion) -> bool:
         """Ask the handlers; whether there is something to apply, or to commit."""
         try:
-            reach(FaultPoint.BEFORE_DELETE, deletion)
-            reach(FaultPoint.BEFORE_PRECOMMIT, deletion)
+            reach(_BEFORE_DELETE, deletion)
+            reach(_BEFORE_PRECOMMIT, deletion)
             deletion.to_apply = self._actions_of(deletion)[::-1]
         except ProviderUnavailable as error:
             self._waiting[deletion.name] += 1
             self._obstacle = self._obstacle or error
             return False
         except Exception as error:  # noqa: BLE001 - of a handler; the rest is deleted all the same
-            self.run.stats.count(deletion.name, Counter.STARTS)
+            self.run.stats.count(deletion.name, _STARTS)
             self._fail(deletion, error)
             return False
-        self.run.stats.count(deletion.name, Counter.STARTS)
+        self.run.stats.count(deletion.name, _STARTS)
         return True
 
     def _actions_of(self, deletion: _Deletion) -> list[SinkActions]:
@@ -358,7 +370,7 @@ class _Drop:
         """Go on after a sink has succeeded; returns what failed."""
         try:
             resolve_children(deletion.to_apply.pop(), children)
-            reach(FaultPoint.AFTER_SINK, deletion)
+            reach(_AFTER_SINK, deletion)
             if deletion.to_apply:
                 self._call_next(deletion)
             else:
@@ -374,14 +386,14 @@ class _Drop:
             self._fail_midway(deletion, error)
 
     def _commit(self, deletion: _Deletion) -> None:
-        reach(FaultPoint.BEFORE_COMMIT, deletion)
+        reach(_BEFORE_COMMIT, deletion)
         self._gone += deletion.gone_rows()
         if deletion.submission is not None:  # others may ask whether its containers are there
             self._write()
         deletion.submission = deletion.raw = None
-        reach(FaultPoint.AFTER_COMMIT, deletion)
+        reach(_AFTER_COMMIT, deletion)
         deletion.is_waiting = False
-        self.run.stats.count(deletion.name, Counter.DELETES)
+        self.run.stats.count(deletion.name, _DELETES)
         self._done += 1
 
     def _write(self) -> None:

@@ -72,6 +72,10 @@ NODE_SIZE: Final = 9
 _KIND: Final = 0x0F
 _KINDS: Final = frozenset(NodeKind)
 _COMPONENT: Final = int(NodeKind.COMPONENT)
+_NODE_HEADS: Final = {
+    kind | flag: (int(kind), bool(flag)) for kind in NodeKind for flag in (0, HAS_CHILDREN)
+}
+"""Kind, and whether it has children, by the first byte of an existence row."""
 
 DAMAGED: Final = "Check the store with 'cocoindex state fsck', or restore it from a backup."
 
@@ -102,10 +106,10 @@ def decode_node(value: bytes) -> Node:
     Raises:
         StoreFormatError: the row is damaged.
     """
-    kind = kind_of(value) if len(value) == NODE_SIZE else 0
-    if kind not in _KINDS:
+    head = _NODE_HEADS.get(value[0]) if len(value) == NODE_SIZE else None
+    if head is None:
         raise StoreFormatError(f"an existence row is damaged ({value[:16].hex()!r}). {DAMAGED}")
-    return Node(kind, unpack_id(value), bool(value[0] & HAS_CHILDREN))
+    return Node(head[0], int.from_bytes(value[1:], "big"), head[1])
 
 
 def kind_of(value: bytes) -> int:
@@ -361,6 +365,11 @@ def decode_place(value: bytes) -> tuple[int, bytes]:
 
 def tracking_key(component_id: int) -> bytes:
     return b"K" + pack_id(component_id)
+
+
+def tracking_key_below(existence_row: bytes) -> bytes:
+    """The key of a component's tracking row by its existence row."""
+    return b"K" + existence_row[1:]
 
 
 def component_memo_key(component_id: int) -> bytes:
