@@ -3,8 +3,9 @@
 A drop in progress is one row: the root, marked. From the moment that it is on disk, each target
 state of the app counts as one that may be gone, and no memo counts at all. So nothing has to be
 written down before a sink is called, and afterwards only that the component is done: its
-tracking row and its place go. Owner rows, memos and the like are left until all is done, when
-the section is cleared in one stroke. A drop that does not come that far, because it is killed or
+tracking row goes. Even that may come later: should the drop be killed before, the component is
+deleted once more. Places, owner rows, memos and the like are left until all is done, when the
+section is cleared in one stroke. A drop that does not come that far, because it is killed or
 because something can't be deleted, is followed by taking stock (see ``stock``).
 
 Existence rows are kept by the id of their parent, and a parent is older than its children. So one

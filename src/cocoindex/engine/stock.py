@@ -1,8 +1,8 @@
 """Taking stock: after a drop that did not come to its end, say again what is tracked.
 
 While an app is being dropped, hardly anything is written down (see ``dropping``): the records of a
-component go when its target states are gone, and all else in one stroke at the end. If there
-is no such end, this finds what is left. It goes over the store once, in batches, and may be
+component go some time after its target states are gone, and all else in one stroke at the end. If
+there is no such end, this finds what is left. It goes over the store once, in batches, and may be
 interrupted: the root is marked until it is done.
 """
 
