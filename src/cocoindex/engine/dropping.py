@@ -95,7 +95,7 @@ class _Deletion(msgspec.Struct, eq=False):
     """Until it is committed."""
     name: str
     row: TrackingRow | None = None
-    """``raw``, decoded."""
+    """``raw``, decoded. Until it is planned."""
     containers: tuple[bytes, ...] = ()
     """Target paths of its containers."""
     comes_last: bool = False
@@ -116,12 +116,11 @@ class _Deletion(msgspec.Struct, eq=False):
         """A sink has succeeded or failed."""
         self.drop.answered(self, children, error)
 
-    def gone_rows(self) -> list[tuple[bytes, bytes | None]]:
-        """What goes when its target states are gone. Owner rows only where they tell others
-        that a container is gone with all that is in it.
+    def freed_rows(self) -> list[tuple[bytes, bytes | None]]:
+        """What it has taken from others, and owner rows where they tell others that a container
+        is gone with all that is in it.
         """
         batch = [] if self.submission is None else self.submission.take_rows()
-        batch.append((rows.tracking_key(self.node.id), None))
         batch += [(rows.owner_key(path), None) for path in self.containers]
         return batch
 
@@ -215,22 +214,18 @@ class _Drop:
             raw = found
             if self.run.app.takeovers != takeovers:  # one of this page may have lost items
                 raw = self._section.get(rows.tracking_key(node.id))
-            if self._is_open(node, raw):
+            deletion = None
+            if raw is None:
+                # A component that has never committed anything has no records, and neither has
+                # one that is done: only the first pass looks at it.
+                if self._is_first_pass and node.is_component:
+                    deletion = _Deletion(self, key, node, None, self._name_by_place(key))
+            elif self._is_complete or node.id not in self._failed:
                 deletion = self._open(key, node, raw)
-                if deletion is not None:
-                    yield deletion
+            if deletion is not None:
+                yield deletion
 
-    def _is_open(self, node: Node, raw: bytes | None) -> bool:
-        """Whether there is something to delete. A component that has never committed anything
-        has no records, and neither has one that is done: only the first pass looks at it.
-        """
-        if raw is None:
-            return self._is_first_pass and node.is_component
-        return self._is_complete or node.id not in self._failed
-
-    def _open(self, key: bytes, node: Node, raw: bytes | None) -> _Deletion | None:
-        if raw is None:
-            return _Deletion(self, key, node, None, self._name_by_place(key))
+    def _open(self, key: bytes, node: Node, raw: bytes) -> _Deletion | None:
         try:
             row = tracked_by(node.id, raw)
         except StoreFormatError as error:
@@ -284,7 +279,7 @@ class _Drop:
         try:
             reach(_BEFORE_DELETE, deletion)
             reach(_BEFORE_PRECOMMIT, deletion)
-            deletion.to_apply = self._actions_of(deletion)[::-1]
+            deletion.to_apply = self._actions_of(deletion)
         except ProviderUnavailable as error:
             self._waiting[deletion.name] += 1
             self._obstacle = self._obstacle or error
@@ -297,16 +292,18 @@ class _Drop:
         return True
 
     def _actions_of(self, deletion: _Deletion) -> list[SinkActions]:
-        if deletion.row is None:
+        """In reverse order of their sinks."""
+        row, deletion.row = deletion.row, None
+        if row is None or not row.groups:
             return []
-        actions = self._clearing.actions_of(deletion.row)
+        actions = self._clearing.actions_of(row)
         if actions is not None:
-            return in_order(actions)
+            return actions if len(actions) <= 1 else in_order(actions)[::-1]
         self._write()  # what it may take over from others is there
         entry = deletion.entry(deletion.raw)
         submission = plan(self.run, entry, NO_DECLARATIONS, set(), mode="delete")
         deletion.submission = submission
-        return submission.sinks()
+        return submission.sinks()[::-1]
 
     # --- applying ------------------------------------------------------------------------------
 
@@ -388,9 +385,10 @@ class _Drop:
 
     def _commit(self, deletion: _Deletion) -> None:
         reach(_BEFORE_COMMIT, deletion)
-        self._gone += deletion.gone_rows()
-        if deletion.submission is not None:  # others may ask whether its containers are there
-            self._write()
+        self._gone.append((rows.tracking_key(deletion.node.id), None))
+        if deletion.submission is not None:
+            self._gone += deletion.freed_rows()
+            self._write()  # others may ask whether its containers are there
         deletion.submission = deletion.raw = None
         reach(_AFTER_COMMIT, deletion)
         deletion.is_waiting = False

@@ -22,11 +22,11 @@ tag    key                             value
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from enum import IntEnum
 from functools import lru_cache
 from struct import Struct as Packing
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -35,8 +35,6 @@ from cocoindex.errors import StoreFormatError
 
 if TYPE_CHECKING:
     from cocoindex.state.base import Section
-
-R = TypeVar("R")
 
 _ID: Final = Packing(">Q")
 pack_id = _ID.pack
@@ -308,19 +306,22 @@ decode_component_memo = msgspec.msgpack.Decoder(ComponentMemoRow).decode
 
 def decode_tracking(value: bytes) -> TrackingRow:
     """Decode a tracking row; raises ``StoreFormatError`` if it is damaged."""
-    return _decoded("tracking row", _decode_tracking, value)
+    try:
+        return _decode_tracking(value)
+    except ValueError as error:
+        raise _damaged("tracking row", error) from error
 
 
 def decode_tombstone(value: bytes) -> TombstoneRow:
     """Decode a tombstone row; raises ``StoreFormatError`` if it is damaged."""
-    return _decoded("tombstone row", _decode_tombstone, value)
-
-
-def _decoded(what: str, decode: Callable[[bytes], R], value: bytes) -> R:
     try:
-        return decode(value)
+        return _decode_tombstone(value)
     except ValueError as error:
-        raise StoreFormatError(f"a {what} is damaged: {error}. {DAMAGED}") from error
+        raise _damaged("tombstone row", error) from error
+
+
+def _damaged(what: str, why: ValueError) -> StoreFormatError:
+    return StoreFormatError(f"a {what} is damaged: {why}. {DAMAGED}")
 
 
 def pages(section: Section, prefix: bytes, size: int = 1024) -> Iterator[list[tuple[bytes, bytes]]]:
