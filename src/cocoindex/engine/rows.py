@@ -71,7 +71,7 @@ _KIND: Final = 0x0F
 _KINDS: Final = frozenset(NodeKind)
 _COMPONENT: Final = int(NodeKind.COMPONENT)
 _NODE_HEADS: Final = {
-    kind | flag: (int(kind), bool(flag)) for kind in NodeKind for flag in (0, HAS_CHILDREN)
+    head: (head & _KIND, bool(head & HAS_CHILDREN)) for head in range(256) if head & _KIND in _KINDS
 }
 """Kind, and whether it has children, by the first byte of an existence row."""
 

@@ -88,7 +88,10 @@ class _Stock:
     def _childless(self, row: Row) -> Batch:
         """A node without records and children is done. Others are for :meth:`_prune`."""
         key, value = row
-        node = rows.decode_node(value)
+        try:
+            node = rows.decode_node(value)
+        except StoreFormatError:  # for whoever comes to it
+            return []
         if node.has_children or node.id in self._left or node.id == rows.ROOT_ID:
             return []
         return [(key, None)]
