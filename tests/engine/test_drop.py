@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cocoindex as coco
-from cocoindex.engine.dropping import CHUNK
+from cocoindex.engine import dropping
 from cocoindex.engine.faults import FaultPoint
 from cocoindex.state.memory import MemoryStore
 from cocoindex.testing import Severity, fsck
@@ -87,9 +87,14 @@ class World:
             at += 1
 
 
-@pytest.fixture(params=[False, True], ids=["containers", "children first"])
-def world(request):
-    world = World(children_first=request.param)
+@pytest.fixture(
+    params=[(False, 1), (True, 1), (True, -1)],
+    ids=["containers", "children first", "each chunk noted"],
+)
+def world(request, monkeypatch):
+    children_first, write_seconds = request.param
+    monkeypatch.setattr(dropping, "WRITE_SECONDS", write_seconds)
+    world = World(children_first=children_first)
     assert world.run("update").kind == "done"
     return world
 
@@ -135,6 +140,21 @@ class TestInterrupted:
         world.run("drop")
         assert world.flat.reconciled
         assert all(asked.may_be_missing for asked in world.flat.reconciled)
+
+    def test_what_is_noted_as_done_is_not_done_again(self, world, monkeypatch):
+        monkeypatch.setattr(dropping, "CHUNK", 1)
+        monkeypatch.setattr(dropping, "WRITE_SECONDS", -1)
+        for outcome in world.interruptions("kill"):
+            (struck,) = outcome.plan.struck
+            gone = {"root", "b", "a.flat", "x.flat", "y.flat"} - world.flat.rows.keys()
+            if struck[0] == FaultPoint.BEFORE_SINK and len(gone) == 4:
+                break
+        world.flat.reconciled.clear()
+        world.run("drop")
+        asked = {asked.key for asked in world.flat.reconciled}
+        assert asked >= world.flat.rows.keys()
+        assert not asked >= gone
+        assert world.outside() == {}
 
     def test_an_orderly_drop_knows_what_is_there(self, world):
         world.flat.reconciled.clear()
@@ -265,6 +285,71 @@ class TestFailing:
         assert [key for key, _ in section.scan(b"K")] == [damaged]
 
 
+class TestHandlers:
+    """What they may answer besides an action and nothing to remember."""
+
+    async def test_one_that_remembers_a_deletion_is_told_of_it_if_that_fails(self, bench):
+        asked, failing = [], []
+
+        def apply(_context, _actions):
+            if failing:
+                raise InjectedFailure("down")
+
+        sink = coco.TargetActionSink.from_fn(apply)
+
+        class Handler:
+            def reconcile(self, key, desired, previous: list[str], may_be_missing, /):
+                asked.append((coco.is_non_existence(desired), list(previous), may_be_missing))
+                record = "deleting" if coco.is_non_existence(desired) else "made"
+                return coco.TargetReconcileOutput(key, sink, record)
+
+        provider = coco.register_root_target_states_provider("test_drop/remembers", Handler())
+        await bench.run(lambda: coco.declare_target_state(provider.target_state("a", 1)))
+        failing.append(True)
+        with pytest.raises(InjectedFailure):
+            await bench.app.drop()
+        asked.clear()
+        failing.clear()
+        await bench.app.drop()
+        assert asked[-1] == (True, ["made", "deleting"], False)
+        assert await bench.paths() == []
+
+    async def test_records_that_cannot_be_read_any_more_count_as_missing(self, bench, caplog):
+        asked = []
+
+        class Handler:
+            def __init__(self, sink):
+                self._sink = sink
+
+            def reconcile(self, key, desired, previous: list[int], may_be_missing, /):
+                if not coco.is_non_existence(desired):
+                    return coco.TargetReconcileOutput(key, self._sink, "no number")
+                asked.append((list(previous), may_be_missing))
+                return coco.TargetReconcileOutput(key, self._sink, coco.NON_EXISTENCE)
+
+        sink = coco.TargetActionSink.from_fn(lambda _context, _actions: None)
+        provider = coco.register_root_target_states_provider("test_drop/renewed", Handler(sink))
+        await bench.run(lambda: coco.declare_target_state(provider.target_state("a", 1)))
+        await bench.app.drop()
+        assert asked == [([], True)]
+        assert "can't be read any more" in caplog.text
+
+    async def test_one_whose_deletion_has_nothing_to_do_is_forgotten(self, bench):
+        class Handler:
+            def reconcile(self, key, desired, previous, may_be_missing, /):
+                if coco.is_non_existence(desired):
+                    return None
+                return coco.TargetReconcileOutput(key, sink, 1)
+
+        calls = []
+        sink = coco.TargetActionSink.from_fn(lambda _context, actions: calls.append(actions))
+        provider = coco.register_root_target_states_provider("test_drop/leaves", Handler())
+        await bench.run(lambda: coco.declare_target_state(provider.target_state("a", 1)))
+        await bench.app.drop()
+        assert calls == [["a"]]
+        assert await bench.paths() == []
+
+
 class TestOrder:
     async def test_a_component_goes_before_its_children_also_where_sinks_differ(self, bench):
         upper, lower = MemoryTarget(), MemoryTarget()
@@ -325,4 +410,4 @@ async def test_others_on_the_loop_have_their_turn_during_a_drop(bench):
     watching = asyncio.ensure_future(watch())
     await drop.result()
     watching.cancel()
-    assert len([count for count in seen if count > 2]) > 5000 // CHUNK
+    assert len([count for count in seen if count > 2]) > 5000 // dropping.CHUNK

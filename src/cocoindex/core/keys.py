@@ -316,11 +316,11 @@ def decode_key(data: bytes) -> StableKey:
     Raises:
         DeserializationError: ``data`` is not exactly one encoded key.
     """
-    tag, size = data[:1], len(data)
-    if tag == b"0" and b"\x01" not in data and data.find(b"\0") == size - 1:
-        return _text(data[1:-1])
-    if size <= 9 and tag == _INT_TAGS[7 + size]:  # an int that is not negative
+    size = len(data)
+    if 0 < size <= 9 and data[0] == _INT_ZERO - 1 + size:  # an int that is not negative
         return int.from_bytes(data[1:], "big")
+    if data[:1] == b"0" and b"\x01" not in data and data.find(b"\0") == size - 1:
+        return _text(data[1:-1])
     key, end = _decode_at(data, 0)
     if end != len(data):
         raise _damaged(data)

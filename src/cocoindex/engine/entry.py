@@ -187,10 +187,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
             self._decode(self.raw)
 
     def _decode(self, raw: bytes) -> None:
-        try:
-            row = rows.decode_tracking(raw)
-        except StoreFormatError as error:
-            raise StoreFormatError(f"component {self.component_id}: {error}") from error
+        row = tracked_by(self.component_id, raw)
         self.version = row.version
         self.processor = row.processor
         self.parent_id = row.parent_id
@@ -240,3 +237,11 @@ class Entry(msgspec.Struct, eq=False, gc=False):
                 is_settled |= other is not None and other.is_settled
                 paths[path] = is_settled and paths.get(path, True)
         return paths
+
+
+def tracked_by(component_id: int, raw: bytes) -> TrackingRow:
+    """A component's tracking row, decoded; raises ``StoreFormatError`` if it is damaged."""
+    try:
+        return rows.decode_tracking(raw)
+    except StoreFormatError as error:
+        raise StoreFormatError(f"component {component_id}: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -15,10 +15,9 @@ from cocoindex.engine.declarations import Declarations
 from cocoindex.engine.entry import Group
 from cocoindex.engine.execution import Provider
 from cocoindex.engine.providers import HandlerInfo
-from cocoindex.engine.reconciling import Output, checked, previous, serialized
+from cocoindex.engine.reconciling import Output, checked, deletions, previous, serialized
 from cocoindex.engine.submission import Submission
 from cocoindex.engine.takeover import Takeovers
-from cocoindex.errors import DeserializationError
 
 if TYPE_CHECKING:
     from cocoindex.engine.run import Run
@@ -122,23 +121,38 @@ class Leaving(msgspec.Struct, eq=False):
             version = None if provider is None else provider.schema_version
             is_outdated = version not in (None, group.schema_version)
             missing = is_outdated or self._run.full_reprocess
-            gone = [key for key in keys if self._goes(group, key, info, version, missing)]
-            self._submission.forget(group, gone)
+            self._reconcile(group, keys, info, version, missing)
+
+    def _reconcile(
+        self,
+        group: Group,
+        keys: list[bytes],
+        info: HandlerInfo,
+        schema_version: int | None,
+        missing: bool,
+    ) -> None:
+        """``missing``: whether even a settled item may be missing."""
+        stay: set[bytes] = set()
+        settled = [(key, group.settled[key]) for key in keys if key in group.settled]
+        for key, output in deletions(self._run, info, group, settled, missing):
+            self._submission.add_action(output.sink, output.action)
+            if output.tracking_record is not NON_EXISTENCE:
+                stay.add(key)
+                self._stay(group, key, output, schema_version)
+            else:
+                group.unsure[key] = group.settled.pop(key)
+        for key in keys[len(settled) :]:
+            if not self._goes(group, key, info, schema_version):
+                stay.add(key)
+        self._submission.forget(group, [key for key in keys if key not in stay] if stay else keys)
 
     def _goes(
-        self, group: Group, key: bytes, info: HandlerInfo, schema_version: int | None, missing: bool
+        self, group: Group, key: bytes, info: HandlerInfo, schema_version: int | None
     ) -> bool:
-        """Reconcile the deletion of one item; whether nothing of it stays.
-
-        ``missing``: whether even a settled item may be missing.
-        """
-        record = group.settled.get(key)
-        try:
-            records = None if record is None else [info.decode_record(record)]
-        except DeserializationError:
-            records = None
-        if records is None:
-            records, missing = self._previous(group, key, info, schema_version)
+        """Reconcile the deletion of an item that is not settled; whether nothing of it stays."""
+        item = group.others[key]
+        version = item.schema_version if schema_version is None else schema_version
+        records, missing = previous(self._run, info, item, version, group)
         returned = info.reconcile(info.key(decode_key(key)), NON_EXISTENCE, records, missing)
         if returned is None:
             return True
@@ -147,20 +161,8 @@ class Leaving(msgspec.Struct, eq=False):
         if output.tracking_record is not NON_EXISTENCE:
             self._stay(group, key, output, schema_version)
             return False
-        if record is not None:
-            group.unsure[key] = group.settled.pop(key)
-        else:
-            item = group.others[key]
-            item.states = (*item.states, (self._submission.version, None))
+        item.states = (*item.states, (self._submission.version, None))
         return True
-
-    def _previous(
-        self, group: Group, key: bytes, info: HandlerInfo, schema_version: int | None
-    ) -> tuple[list[Any], bool]:
-        item = group.get(key)
-        assert item is not None
-        version = item.schema_version if schema_version is None else schema_version
-        return previous(self._run, info, item, version, group)
 
     def _stay(self, group: Group, key: bytes, output: Output, schema_version: int | None) -> None:
         """An item that is not declared is to be tracked all the same."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from cocoindex.core.keys import decode_key
+from cocoindex.core.sentinels import NON_EXISTENCE
 from cocoindex.core.serde import serialize
+from cocoindex.engine.rows import Item
 from cocoindex.engine.targets import (
     TargetActionSink,
     TargetReconcileOutput,
@@ -15,7 +19,6 @@ from cocoindex.errors import DeserializationError, SerializationError, UsageType
 if TYPE_CHECKING:
     from cocoindex.engine.entry import Group
     from cocoindex.engine.providers import HandlerInfo
-    from cocoindex.engine.rows import Item
     from cocoindex.engine.run import Run
 
 Output = TargetReconcileOutput[Any, Any, Any]
@@ -44,6 +47,43 @@ def previous(
                 error,
             )
     return records, missing
+
+
+def deletions(
+    run: Run,
+    info: HandlerInfo,
+    group: Group,
+    items: Iterable[tuple[bytes, bytes]],
+    missing: bool,
+) -> Iterator[tuple[bytes, Output]]:
+    """Ask for the deletion of items in one state each, given with their records.
+
+    Left out is what there is nothing to do about.
+    """
+    reconcile, decode = info.reconcile, info.decode_record
+    as_asked = info.key if info.rebuilds_keys else None
+    sink: TargetActionSink[Any, Any] | None = None
+    for encoded, record in items:
+        key = decode_key(encoded)
+        if as_asked is not None:
+            key = as_asked(key)
+        try:
+            records, may_be_missing = [decode(record)], missing
+        except DeserializationError:
+            item = Item(encoded, ((0, record),))
+            records, may_be_missing = previous(run, info, item, item.schema_version, group)
+        output = reconcile(key, NON_EXISTENCE, records, may_be_missing)
+        if output is None:
+            continue
+        # With the sink of the output before, only the rest needs a look.
+        if (
+            type(output) is not TargetReconcileOutput
+            or output.sink is not sink
+            or output.child_invalidation is not None
+        ):
+            output = checked(output, group, encoded)
+            sink = output.sink
+        yield encoded, output
 
 
 def checked(returned: Any, group: Group, key: bytes) -> Output:

@@ -22,11 +22,11 @@ tag    key                             value
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from enum import IntEnum
 from functools import lru_cache
 from struct import Struct as Packing
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -35,8 +35,6 @@ from cocoindex.errors import StoreFormatError
 
 if TYPE_CHECKING:
     from cocoindex.state.base import Section
-
-R = TypeVar("R")
 
 _ID: Final = Packing(">Q")
 pack_id = _ID.pack
@@ -72,6 +70,10 @@ NODE_SIZE: Final = 9
 _KIND: Final = 0x0F
 _KINDS: Final = frozenset(NodeKind)
 _COMPONENT: Final = int(NodeKind.COMPONENT)
+_NODE_HEADS: Final = {
+    head: (head & _KIND, bool(head & HAS_CHILDREN)) for head in range(256) if head & _KIND in _KINDS
+}
+"""Kind, and whether it has children, by the first byte of an existence row."""
 
 DAMAGED: Final = "Check the store with 'cocoindex state fsck', or restore it from a backup."
 
@@ -102,10 +104,10 @@ def decode_node(value: bytes) -> Node:
     Raises:
         StoreFormatError: the row is damaged.
     """
-    kind = kind_of(value) if len(value) == NODE_SIZE else 0
-    if kind not in _KINDS:
+    head = _NODE_HEADS.get(value[0]) if len(value) == NODE_SIZE else None
+    if head is None:
         raise StoreFormatError(f"an existence row is damaged ({value[:16].hex()!r}). {DAMAGED}")
-    return Node(kind, unpack_id(value), bool(value[0] & HAS_CHILDREN))
+    return Node(head[0], int.from_bytes(value[1:], "big"), head[1])
 
 
 def kind_of(value: bytes) -> int:
@@ -304,19 +306,22 @@ decode_component_memo = msgspec.msgpack.Decoder(ComponentMemoRow).decode
 
 def decode_tracking(value: bytes) -> TrackingRow:
     """Decode a tracking row; raises ``StoreFormatError`` if it is damaged."""
-    return _decoded("tracking row", _decode_tracking, value)
+    try:
+        return _decode_tracking(value)
+    except ValueError as error:
+        raise _damaged("tracking row", error) from error
 
 
 def decode_tombstone(value: bytes) -> TombstoneRow:
     """Decode a tombstone row; raises ``StoreFormatError`` if it is damaged."""
-    return _decoded("tombstone row", _decode_tombstone, value)
-
-
-def _decoded(what: str, decode: Callable[[bytes], R], value: bytes) -> R:
     try:
-        return decode(value)
+        return _decode_tombstone(value)
     except ValueError as error:
-        raise StoreFormatError(f"a {what} is damaged: {error}. {DAMAGED}") from error
+        raise _damaged("tombstone row", error) from error
+
+
+def _damaged(what: str, why: ValueError) -> StoreFormatError:
+    return StoreFormatError(f"a {what} is damaged: {why}. {DAMAGED}")
 
 
 def pages(section: Section, prefix: bytes, size: int = 1024) -> Iterator[list[tuple[bytes, bytes]]]:
@@ -361,6 +366,11 @@ def decode_place(value: bytes) -> tuple[int, bytes]:
 
 def tracking_key(component_id: int) -> bytes:
     return b"K" + pack_id(component_id)
+
+
+def tracking_key_below(existence_row: bytes) -> bytes:
+    """The key of a component's tracking row by its existence row."""
+    return b"K" + existence_row[1:]
 
 
 def component_memo_key(component_id: int) -> bytes:

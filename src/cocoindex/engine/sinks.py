@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -30,6 +30,7 @@ Provider = TargetStateProvider[Any, Any, Any]
 SYSTEM_ERRORS = (TransientError, ConnectionError, TimeoutError)
 """Errors about the system rather than about an action: calling again with fewer won't help."""
 
+_BEFORE_SINK: Final = FaultPoint.BEFORE_SINK
 
 FIRST_CALL_ACTIONS = 64
 MAX_CALL_ACTIONS = 16_384
@@ -72,7 +73,7 @@ class _Request(msgspec.Struct, eq=False):
             return False
         try:
             self.section.check_lease()
-            reach(FaultPoint.BEFORE_SINK, self.where)
+            reach(_BEFORE_SINK, self.where)
         except Exception as error:  # noqa: BLE001 - the failure of the component that waits
             self.fail(error)
             return False

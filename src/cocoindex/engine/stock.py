@@ -1,8 +1,8 @@
 """Taking stock: after a drop that did not come to its end, say again what is tracked.
 
 While an app is being dropped, hardly anything is written down (see ``dropping``): the records of a
-component go when its target states are gone, and all else in one stroke at the end. If there
-is no such end, this finds what is left. It goes over the store once, in batches, and may be
+component go some time after its target states are gone, and all else in one stroke at the end. If
+there is no such end, this finds what is left. It goes over the store once, in batches, and may be
 interrupted: the root is marked until it is done.
 """
 
@@ -58,6 +58,7 @@ class _Stock:
         for tag in b"F", b"U":
             await self._rewrite(tag, lambda row: self._unless_left(row, row[0][1:9]))
         await self._rewrite(rows.OWNER, lambda row: self._unless_left(row, row[1]))
+        await self._rewrite(b"E", self._childless)
         await self._prune()
         await self._rewrite(b"T", self._tombstone)
         self._section.write(self._root())
@@ -79,10 +80,21 @@ class _Stock:
     def _tracking(self, row: Row) -> Batch:
         key, value = row
         self._left.add(rows.unpack_id(key))
-        return _doubted(key, value) if self._in_doubt else []
+        return doubted(key, value) if self._in_doubt else []
 
     def _unless_left(self, row: Row, component_id: bytes) -> Batch:
         return [] if rows.unpack_id(component_id) in self._left else [(row[0], None)]
+
+    def _childless(self, row: Row) -> Batch:
+        """A node without records and children is done. Others are for :meth:`_prune`."""
+        key, value = row
+        try:
+            node = rows.decode_node(value)
+        except StoreFormatError:  # for whoever comes to it
+            return []
+        if node.has_children or node.id in self._left or node.id == rows.ROOT_ID:
+            return []
+        return [(key, None)]
 
     def _tombstone(self, row: Row) -> Batch:
         """A tombstone goes if nothing of its component is left, neither records nor place."""
@@ -124,7 +136,7 @@ class _Stock:
         return [(key, Node(NodeKind.COMPONENT, rows.ROOT_ID, has_children).encode())]
 
 
-def _doubted(key: bytes, value: bytes) -> Batch:
+def doubted(key: bytes, value: bytes) -> Batch:
     """A tracking row, with all that it tracks possibly gone."""
     try:
         row = rows.decode_tracking(value)

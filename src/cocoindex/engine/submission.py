@@ -13,7 +13,7 @@ from cocoindex.engine.execution import Provider
 from cocoindex.engine.rows import Item, State
 from cocoindex.engine.targets import TargetActionSink
 
-__all__ = ["Kept", "SinkActions", "Submission"]
+__all__ = ["Kept", "SinkActions", "Submission", "actions_for", "in_order"]
 
 Sink = TargetActionSink[Any, Any]
 
@@ -28,6 +28,23 @@ class SinkActions(msgspec.Struct, eq=False, gc=False):
     actions: list[Any] = msgspec.field(default_factory=list)
     children: dict[int, Provider] = msgspec.field(default_factory=dict)
     """Pending child providers by the position of their container's action."""
+
+
+def actions_for(by_sink: list[SinkActions], sink: Sink) -> SinkActions:
+    """Those of ``by_sink`` that go to ``sink``."""
+    for actions in by_sink:  # a component has one or two sinks
+        if actions.sink is sink or actions.sink.key == sink.key:
+            return actions
+    actions = SinkActions(sink)
+    by_sink.append(actions)
+    return actions
+
+
+def in_order(by_sink: list[SinkActions]) -> list[SinkActions]:
+    """In the order of their first action; sinks marked ``last`` after all others."""
+    if len(by_sink) <= 1:
+        return by_sink
+    return sorted(by_sink, key=lambda actions: actions.sink.last)
 
 
 class Submission(msgspec.Struct, eq=False, gc=False):
@@ -61,17 +78,10 @@ class Submission(msgspec.Struct, eq=False, gc=False):
 
     def sinks(self) -> list[SinkActions]:
         """In the order of their first action; sinks marked ``last`` after all others."""
-        if len(self.by_sink) == 1:
-            return self.by_sink
-        return sorted(self.by_sink, key=lambda actions: actions.sink.last)
+        return in_order(self.by_sink)
 
     def actions_for(self, sink: Sink) -> SinkActions:
-        for actions in self.by_sink:  # a component has one or two sinks
-            if actions.sink is sink or actions.sink.key == sink.key:
-                return actions
-        actions = SinkActions(sink)
-        self.by_sink.append(actions)
-        return actions
+        return actions_for(self.by_sink, sink)
 
     def add_action(self, sink: Sink, action: Any) -> None:
         # Mostly the sink of the action before; comparing keys calls user code.

@@ -23,6 +23,7 @@ from cocoindex.errors import StoreFormatError
 from cocoindex.state.base import FORMAT_VERSION
 
 __all__ = [
+    "FIRST_SECTION",
     "HEADER_KEY",
     "KEY_LIMIT",
     "LONGEST",
@@ -50,6 +51,7 @@ LONGEST = KEY_LIMIT - _NUMBER - 1
 _LENGTH = 4
 
 _OWN = bytes(_NUMBER)
+FIRST_SECTION = bytes(_NUMBER - 1) + b"\1"
 HEADER_KEY = _OWN + b"header"
 NAMES_PREFIX = _OWN + b"name:"
 _MAGIC = b"cocoindex state store\n"

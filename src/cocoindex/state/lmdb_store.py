@@ -110,7 +110,7 @@ class LmdbStore(BufferedStore):
     def _apply(self, work: Work) -> None:
         need = sum(rows.size for _, rows in work)
         known = self._numbers
-        numbers = self._file.write(lambda txn: _write_all(txn, work, known), need)
+        numbers = self._file.write(lambda txn: _write_all(self._file, txn, work, known), need)
         with self._lock:
             self._numbers = {**self._numbers, **numbers}
 
@@ -412,13 +412,13 @@ def _write_header(txn: Txn) -> None:
     txn.put(layout.HEADER_KEY, layout.new_header(), overwrite=False)
 
 
-def _write_all(txn: Txn, work: Work, known: dict[str, int]) -> dict[str, int]:
+def _write_all(file: LmdbFile, txn: Txn, work: Work, known: dict[str, int]) -> dict[str, int]:
     """Apply ``work``; returns the numbers of its sections."""
     numbers = _numbers_for(txn, [section.name for section, _ in work], known)
     for section, rows in sorted(work, key=lambda each: numbers[each[0].name]):
         prefix = layout.section_prefix(numbers[section.name])
         if rows.cleared:
-            _delete_all(txn, prefix)
+            _delete_all(file, txn, prefix)
         _write_rows(txn, prefix, rows.rows)
     return numbers
 
@@ -448,9 +448,23 @@ def _numbers_for(txn: Txn, names: list[str], known: dict[str, int]) -> dict[str,
     return numbers
 
 
-def _delete_all(txn: Txn, prefix: bytes) -> None:
+def _delete_all(file: LmdbFile, txn: Txn, prefix: bytes) -> None:
+    """Delete the rows of a section: all at once, if it is the only one of the store."""
+    if _is_alone(txn, prefix):
+        own = list(chain.from_iterable(_chunks(txn, b"", layout.FIRST_SECTION, None)))
+        file.empty(txn)
+        txn.cursor().putmulti(own)
+        return
     cursor = txn.cursor()
     if cursor.set_range(prefix):
         while cursor.key().startswith(prefix):
             if not cursor.delete():
                 return
+
+
+def _is_alone(txn: Txn, prefix: bytes) -> bool:
+    cursor, end = txn.cursor(), prefix_end(prefix)
+    assert end is not None, "the highest section number is never given out"
+    if not cursor.set_range(layout.FIRST_SECTION) or not cursor.key().startswith(prefix):
+        return False
+    return not cursor.set_range(end)
