@@ -7,12 +7,12 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.deadline import check_cancellation, has_deadline, without_deadline
-from cocoindex.engine.component_memo import ComponentMemo, Probe
+from cocoindex.engine.component_memo import HIT, ComponentMemo
 from cocoindex.engine.ending import Ready
 from cocoindex.engine.exception_handlers import route_in_run
 from cocoindex.engine.lifecycle import build, note_hit
 from cocoindex.engine.scope import ComponentContext, enter, leave
-from cocoindex.engine.stats import Counter
+from cocoindex.engine.stats import ERRORS, STARTS
 from cocoindex.engine.threaded import ThreadedBody, needs_no_task
 from cocoindex.errors import UsageError
 
@@ -155,7 +155,7 @@ def reuse_now(scope: ComponentContext, memo: ComponentMemo) -> bool:
     finally:
         leave(token)
         memo.asked_context = scope.frame.take_context()
-    if found is not Probe.HIT or not memo.is_readable():
+    if found is not HIT or not memo.is_readable():
         return False
     note_hit(run, scope.stats, memo.function.name, memo.component_id)
     if parent.collects_deps:
@@ -234,8 +234,8 @@ def _is_being_cancelled(run: Run) -> bool:
 def _stray_cancellation(child: Execution, cause: BaseException) -> UsageError:
     error = UsageError(f"{child.name} at {child} raised CancelledError, but nothing was cancelled")
     error.__cause__ = cause
-    child.stats.count(child.name, Counter.STARTS)
-    child.stats.count(child.name, Counter.ERRORS)
+    child.stats.count(child.name, STARTS)
+    child.stats.count(child.name, ERRORS)
     child.run.note_failure(str(child), child.name, error)
     return error
 

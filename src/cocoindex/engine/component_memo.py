@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -51,6 +51,12 @@ class Probe(Enum):
     """The state functions of the arguments or of context values decide."""
 
 
+# Before Python 3.12, a member is looked up ten times as fast in a module as in its class.
+HIT: Final = Probe.HIT
+MISS: Final = Probe.MISS
+ASK: Final = Probe.ASK
+
+
 class ComponentMemo(msgspec.Struct, eq=False):
     """Probe and storage of one component's memo."""
 
@@ -93,7 +99,7 @@ class ComponentMemo(msgspec.Struct, eq=False):
         ``ASK`` is left only where a state function has to be awaited.
         """
         self.found = self._probe()
-        if self.found is Probe.ASK:
+        if self.found is ASK:
             self.found = self.ask_now()
         return self.found
 
@@ -103,34 +109,34 @@ class ComponentMemo(msgspec.Struct, eq=False):
             None if self._place.is_fresh else run.app.section.get(self._key, ahead=True)
         )
         if not function.memo:
-            return Probe.MISS
+            return MISS
         call_key = self.call_key
         if call_key is None:
             call_key = self.call_key = function.call_key(self._args, self._kwargs)
         if raw is None or run.full_reprocess:
-            return Probe.MISS
+            return MISS
         try:
             row = rows.decode_component_memo(raw)
         except ValueError as error:
             _logger.warning("the stored memo of %s is unreadable: %s", self, error)
-            return Probe.MISS
+            return MISS
         if row.fingerprint != call_key.fingerprint:
-            return Probe.MISS
+            return MISS
         if not are_current(run, row.deps, function.logic()):
-            return Probe.MISS
+            return MISS
         self._row = row
         checks = argument_checks(call_key.state_fns, row.states)
         if row.context_states:
             checks += context_checks(run, row.context_states)
         self._checks = checks
-        return Probe.ASK if checks else Probe.HIT
+        return ASK if checks else HIT
 
     def ask_now(self) -> Probe:
         """Let the state functions decide, unless one of them has to be awaited."""
         assert self._row is not None
         self._outcomes = call_all(self._checks)
         answers = answers_now(self._outcomes)
-        return Probe.ASK if answers is None else self._decide(self._row, answers)
+        return ASK if answers is None else self._decide(self._row, answers)
 
     async def ask(self) -> Probe:
         """Let the state functions decide (those already called are not called again)."""
@@ -141,7 +147,7 @@ class ComponentMemo(msgspec.Struct, eq=False):
         answers = await answers_of(outcomes)
         if self._run.app.section.get(self._key) != self._raw:
             self._raw = None  # another component has taken an item over meanwhile
-            return Probe.MISS
+            return MISS
         return self._decide(self._row, answers)
 
     def _decide(self, row: ComponentMemoRow, answers: StateAnswers) -> Probe:
@@ -151,13 +157,13 @@ class ComponentMemo(msgspec.Struct, eq=False):
         count = len(key.state_fns)
         if not answers.all_valid or len(row.states) != count:
             self._states = StateAnswers(answers.outcomes[:count], answers.serialized[:count])
-            return Probe.MISS
+            return MISS
         old = row.states
         if row.context_states:
             old = old + [state for _, states in row.context_states for state in states]
         if old != answers.serialized:
             self._write_states(row, answers.serialized)
-        return Probe.HIT
+        return HIT
 
     def _write_states(self, row: ComponentMemoRow, serialized: list[bytes]) -> None:
         count = len(row.states)
@@ -186,7 +192,7 @@ class ComponentMemo(msgspec.Struct, eq=False):
             _logger.warning(
                 "the stored result of %s can't be read any more; it runs again: %s", self, error
             )
-            self.found = Probe.MISS
+            self.found = MISS
             return False
         return True
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter as Tally
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,14 +27,21 @@ from cocoindex.engine.absent_providers import ProviderUnavailable
 from cocoindex.engine.clearing import Clearing
 from cocoindex.engine.declarations import NO_DECLARATIONS
 from cocoindex.engine.entry import Entry, tracked_by
-from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.faults import (
+    AFTER_COMMIT,
+    AFTER_SINK,
+    BEFORE_COMMIT,
+    BEFORE_DELETE,
+    BEFORE_PRECOMMIT,
+    reach,
+)
 from cocoindex.engine.idset import IdSet
 from cocoindex.engine.planner import plan
 from cocoindex.engine.protocol import tell
 from cocoindex.engine.rows import ItemGroup, Node, NodeKind, TrackingRow
 from cocoindex.engine.run import Run
 from cocoindex.engine.sinks import resolve_children
-from cocoindex.engine.stats import Counter
+from cocoindex.engine.stats import DELETES, ERRORS, STARTS
 from cocoindex.engine.stock import doubted, is_being_dropped, take_stock
 from cocoindex.engine.submission import SinkActions, Submission, in_order
 from cocoindex.engine.sweep import name_by
@@ -56,13 +63,6 @@ PAGE = 128
 """Nodes that are read at once, with their tracking rows."""
 
 # Of an enumeration, each look at a member takes as long as all else about a fault point.
-_BEFORE_DELETE: Final = FaultPoint.BEFORE_DELETE
-_BEFORE_PRECOMMIT: Final = FaultPoint.BEFORE_PRECOMMIT
-_AFTER_SINK: Final = FaultPoint.AFTER_SINK
-_BEFORE_COMMIT: Final = FaultPoint.BEFORE_COMMIT
-_AFTER_COMMIT: Final = FaultPoint.AFTER_COMMIT
-_STARTS: Final = Counter.STARTS
-_DELETES: Final = Counter.DELETES
 
 
 async def delete_everything(run: Run) -> None:
@@ -190,8 +190,8 @@ class _Drop:
         self._is_complete = False
         self.run.delete_error = self.run.delete_error or obstacle
         for name, count in self._waiting.items():
-            self.run.stats.count(name, Counter.STARTS, count)
-            self.run.stats.count(name, Counter.ERRORS, count)
+            self.run.stats.count(name, STARTS, count)
+            self.run.stats.count(name, ERRORS, count)
 
     # --- one pass ------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class _Drop:
             row = tracked_by(node.id, raw)
         except StoreFormatError as error:
             deletion = _Deletion(self, key, node, raw, self._name_by_place(key))
-            self.run.stats.count(deletion.name, _STARTS)
+            self.run.stats.count(deletion.name, STARTS)
             self._fail(deletion, error)
             return None
         deletion = _Deletion(self, key, node, raw, row.processor or self._name_by_place(key), row)
@@ -277,18 +277,18 @@ class _Drop:
     def _plan(self, deletion: _Deletion) -> bool:
         """Ask the handlers; whether there is something to apply, or to commit."""
         try:
-            reach(_BEFORE_DELETE, deletion)
-            reach(_BEFORE_PRECOMMIT, deletion)
+            reach(BEFORE_DELETE, deletion)
+            reach(BEFORE_PRECOMMIT, deletion)
             deletion.to_apply = self._actions_of(deletion)
         except ProviderUnavailable as error:
             self._waiting[deletion.name] += 1
             self._obstacle = self._obstacle or error
             return False
         except Exception as error:  # noqa: BLE001 - of a handler; the rest is deleted all the same
-            self.run.stats.count(deletion.name, _STARTS)
+            self.run.stats.count(deletion.name, STARTS)
             self._fail(deletion, error)
             return False
-        self.run.stats.count(deletion.name, _STARTS)
+        self.run.stats.count(deletion.name, STARTS)
         return True
 
     def _actions_of(self, deletion: _Deletion) -> list[SinkActions]:
@@ -368,7 +368,7 @@ class _Drop:
         """Go on after a sink has succeeded; returns what failed."""
         try:
             resolve_children(deletion.to_apply.pop(), children)
-            reach(_AFTER_SINK, deletion)
+            reach(AFTER_SINK, deletion)
             if deletion.to_apply:
                 self._call_next(deletion)
             else:
@@ -384,15 +384,15 @@ class _Drop:
             self._fail_midway(deletion, error)
 
     def _commit(self, deletion: _Deletion) -> None:
-        reach(_BEFORE_COMMIT, deletion)
+        reach(BEFORE_COMMIT, deletion)
         self._gone.append((rows.tracking_key(deletion.node.id), None))
         if deletion.submission is not None:
             self._gone += deletion.freed_rows()
             self._write()  # others may ask whether its containers are there
         deletion.submission = deletion.raw = None
-        reach(_AFTER_COMMIT, deletion)
+        reach(AFTER_COMMIT, deletion)
         deletion.is_waiting = False
-        self.run.stats.count(deletion.name, _DELETES)
+        self.run.stats.count(deletion.name, DELETES)
         self._done += 1
 
     def _write(self) -> None:
@@ -416,7 +416,7 @@ class _Drop:
         deletion.is_waiting = False
         self._failed.add(deletion.node.id)
         self._is_complete = False
-        run.stats.count(deletion.name, Counter.ERRORS)
+        run.stats.count(deletion.name, ERRORS)
         run.delete_error = run.delete_error or error
         run.note_failure(str(deletion), deletion.name, error)
 

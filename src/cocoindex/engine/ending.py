@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cocoindex.engine.stats import Counter
+from cocoindex.engine.stats import ERRORS, STARTS
 
 if TYPE_CHECKING:
     from cocoindex.engine import rows
@@ -36,7 +36,7 @@ def note_failure(execution: Execution, error: BaseException, *, counted: bool) -
             stats.finish_cancelled(execution.name)
         return
     if not counted:
-        stats.count(execution.name, Counter.STARTS)
-    stats.count(execution.name, Counter.ERRORS)
+        stats.count(execution.name, STARTS)
+    stats.count(execution.name, ERRORS)
     if isinstance(error, Exception):
         execution.run.note_failure(str(execution), execution.name, error)

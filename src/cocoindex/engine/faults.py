@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Final
 
 
 class FaultPoint(StrEnum):
@@ -37,6 +38,20 @@ class FaultPoint(StrEnum):
     BEFORE_FLUSH = "before-flush"
     AFTER_FLUSH = "after-flush"
 
+
+# Before Python 3.12, a member is looked up ten times as fast in a module as in its class.
+MEMO_DROPPED: Final = FaultPoint.MEMO_DROPPED
+BEFORE_BODY: Final = FaultPoint.BEFORE_BODY
+AFTER_BODY: Final = FaultPoint.AFTER_BODY
+BEFORE_PRECOMMIT: Final = FaultPoint.BEFORE_PRECOMMIT
+AFTER_PRECOMMIT: Final = FaultPoint.AFTER_PRECOMMIT
+BEFORE_SINK: Final = FaultPoint.BEFORE_SINK
+AFTER_SINK: Final = FaultPoint.AFTER_SINK
+BEFORE_COMMIT: Final = FaultPoint.BEFORE_COMMIT
+AFTER_COMMIT: Final = FaultPoint.AFTER_COMMIT
+BEFORE_DELETE: Final = FaultPoint.BEFORE_DELETE
+BEFORE_MEMO: Final = FaultPoint.BEFORE_MEMO
+AFTER_MEMO: Final = FaultPoint.AFTER_MEMO
 
 Hook = Callable[[FaultPoint, object], None]
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from cocoindex.engine import rows
 from cocoindex.engine.absent_providers import ContainerUnavailable, container_row
 from cocoindex.engine.exception_handlers import HandlerChain, route_in_run
-from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.faults import AFTER_MEMO, BEFORE_MEMO, reach
 from cocoindex.engine.planner import plan_leftovers
 from cocoindex.engine.protocol import carry_out, prepare, settle
-from cocoindex.engine.stats import Counter, StatsGroup
+from cocoindex.engine.stats import ERRORS, StatsGroup
 from cocoindex.engine.submission import Kept, Submission
 from cocoindex.engine.sweep import Deletion, any_in_chunks
 
@@ -53,7 +53,7 @@ class Undecided(NamedTuple):
     async def report(self, run: Run, error: Exception) -> None:
         """Its items stay tracked, and a later run tries again."""
         name = self.context.processor_name or ""
-        self.stats.count(name, Counter.ERRORS)
+        self.stats.count(name, ERRORS)
         run.spoil_memos(self.component_id)
         run.note_failure(str(self), name, error)
         await route_in_run(run, self.handlers, error, self.context)
@@ -91,9 +91,9 @@ def _store_held_memos(run: Run) -> None:
         for deletion in run.deferred:
             run.spoil_memos(deletion.swept_by)
         done = run.held_memos.keys() - run.spoiled
-        reach(FaultPoint.BEFORE_MEMO, "what had to wait")
+        reach(BEFORE_MEMO, "what had to wait")
         run.app.section.write([(rows.component_memo_key(id_), run.held_memos[id_]) for id_ in done])
-        reach(FaultPoint.AFTER_MEMO, "what had to wait")
+        reach(AFTER_MEMO, "what had to wait")
     run.held_memos = {}
 
 

@@ -7,12 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cocoindex.core.deadline import check_cancellation
-from cocoindex.engine.component_memo import ComponentMemo, Probe
+from cocoindex.engine.component_memo import ASK, HIT, MISS, ComponentMemo
 from cocoindex.engine.ending import Ready, Then, note_failure
-from cocoindex.engine.faults import FaultPoint, reach
-from cocoindex.engine.run import Decided
+from cocoindex.engine.faults import AFTER_BODY, BEFORE_BODY, MEMO_DROPPED, reach
+from cocoindex.engine.run import REUSED
 from cocoindex.engine.scope import enter, leave
-from cocoindex.engine.stats import Counter
+from cocoindex.engine.stats import STARTS
 from cocoindex.engine.submit import Submit
 from cocoindex.engine.workers import on_worker
 
@@ -39,12 +39,12 @@ async def build(execution: Execution, then: Then | None = None) -> Ready | None:
                 execution.args,
                 execution.kwargs,
             )
-            if memo.found is not Probe.MISS and await _is_hit(execution, memo):
+            if memo.found is not MISS and await _is_hit(execution, memo):
                 note_hit(execution.run, stats, execution.name, execution.id)
                 return Ready(memo.result(), memo.deps)
             memo.drop()
-            reach(FaultPoint.MEMO_DROPPED, execution)
-        stats.count(execution.name, Counter.STARTS)
+            reach(MEMO_DROPPED, execution)
+        stats.count(execution.name, STARTS)
         counted = True
         value = await _process(execution)
         return await conclude(execution, value, then)
@@ -77,22 +77,22 @@ async def _is_hit(execution: Execution, memo: ComponentMemo) -> bool:
     token = enter(execution.scope)
     try:
         found = memo.found or memo.probe()
-        if found is Probe.ASK:
+        if found is ASK:
             found = await memo.ask()
     finally:
         leave(token)
-    return found is Probe.HIT and memo.is_readable()
+    return found is HIT and memo.is_readable()
 
 
 def note_hit(run: Run, stats: StatsGroup, name: str, component_id: int) -> None:
     """Count a reused component."""
     stats.count_reused(name)
-    run.mark_decided(component_id, Decided.REUSED)
+    run.mark_decided(component_id, REUSED)
 
 
 async def _process(execution: Execution) -> Any:
     """Run the body, then wait for everything it mounted, whether it succeeded or not."""
-    reach(FaultPoint.BEFORE_BODY, execution)
+    reach(BEFORE_BODY, execution)
     function = execution.function
     token = enter(execution.scope)
     try:
@@ -111,5 +111,5 @@ async def _process(execution: Execution) -> Any:
         execution.seal()
         if execution.pending_children:
             await execution.children_finished()
-    reach(FaultPoint.AFTER_BODY, execution)
+    reach(AFTER_BODY, execution)
     return value

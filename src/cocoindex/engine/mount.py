@@ -21,7 +21,7 @@ from cocoindex.engine.children import (
     start_now,
     start_when_permitted,
 )
-from cocoindex.engine.component_memo import ComponentMemo, Probe
+from cocoindex.engine.component_memo import MISS, ComponentMemo
 from cocoindex.engine.declare import declare_target_state_with_child
 from cocoindex.engine.execution import Execution, UsersCall
 from cocoindex.engine.faults import FaultPoint, reach
@@ -278,7 +278,7 @@ class _Each:
             run = self._scope.execution.run
             memo = ComponentMemo(run, place, function, args, kwargs, call_key)
             if place.is_fresh and call_key is not None:
-                memo.found = Probe.MISS
+                memo.found = MISS
                 memo.asked_context = self._probing.frame.take_context()
             elif _is_reused(self._probing, keys, memo):
                 self._siblings.follow(memo)

@@ -16,7 +16,15 @@ import msgspec
 
 from cocoindex.core.keys import key_segment
 from cocoindex.engine import rows
-from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.faults import (
+    AFTER_COMMIT,
+    AFTER_PRECOMMIT,
+    AFTER_SINK,
+    BEFORE_COMMIT,
+    BEFORE_PRECOMMIT,
+    FaultPoint,
+    reach,
+)
 from cocoindex.engine.sinks import Children, resolve_children
 from cocoindex.engine.submission import SinkActions, Submission
 from cocoindex.engine.takeover import MustWait
@@ -53,7 +61,7 @@ class _Awaiting:
 async def prepare(attempt: Callable[[], Submission], *, where: object) -> Submission:
     """Plan until nothing that the plan needs is in the middle of being applied by its owner."""
     while True:
-        reach(FaultPoint.BEFORE_PRECOMMIT, where)
+        reach(BEFORE_PRECOMMIT, where)
         try:
             return attempt()
         except MustWait as wait:
@@ -111,7 +119,7 @@ def _precommit(run: Run, submission: Submission, where: object) -> None:
     batch = submission.precommit_rows()
     if batch:
         run.app.section.write(batch)
-        reach(FaultPoint.AFTER_PRECOMMIT, where)
+        reach(AFTER_PRECOMMIT, where)
 
 
 class Applying(msgspec.Struct, eq=False):
@@ -156,13 +164,13 @@ class Applying(msgspec.Struct, eq=False):
             try:
                 resolve_children(self._sinks[self._answers], children)
                 self._answers += 1
-                reach(FaultPoint.AFTER_SINK, self._where)
+                reach(AFTER_SINK, self._where)
                 if self._answers < len(self._sinks):
                     self._call_next()
                     return
-                reach(FaultPoint.BEFORE_COMMIT, self._where)
+                reach(BEFORE_COMMIT, self._where)
                 self._submitter.commit()
-                reach(FaultPoint.AFTER_COMMIT, self._where)
+                reach(AFTER_COMMIT, self._where)
             except BaseException as raised:  # noqa: BLE001 - told to whom it concerns
                 error = raised
         self._finish(error)

@@ -69,7 +69,8 @@ HAS_CHILDREN: Final = 0x10
 NODE_SIZE: Final = 9
 _KIND: Final = 0x0F
 _KINDS: Final = frozenset(NodeKind)
-_COMPONENT: Final = int(NodeKind.COMPONENT)
+COMPONENT: Final = int(NodeKind.COMPONENT)
+DIRECTORY: Final = int(NodeKind.DIRECTORY)
 _NODE_HEADS: Final = {
     head: (head & _KIND, bool(head & HAS_CHILDREN)) for head in range(256) if head & _KIND in _KINDS
 }
@@ -91,7 +92,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_live(self) -> bool:
-        return self.kind <= NodeKind.DIRECTORY
+        return self.kind <= DIRECTORY
 
     @property
     def is_component(self) -> bool:
@@ -379,7 +380,7 @@ def component_memo_key(component_id: int) -> bytes:
 
 def memo_key_below(existence_row: bytes) -> bytes | None:
     """The key of a component's memo by its existence row; None if that is no live component's."""
-    return b"C" + existence_row[1:] if existence_row[0] & _KIND == _COMPONENT else None
+    return b"C" + existence_row[1:] if existence_row[0] & _KIND == COMPONENT else None
 
 
 def function_memo_prefix(component_id: int) -> bytes:

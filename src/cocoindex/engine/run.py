@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterator
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -53,6 +53,11 @@ class Decided(IntEnum):
 
     EXECUTED = 1
     REUSED = 2
+
+
+# Before Python 3.12, a member is looked up ten times as fast in a module as in its class.
+EXECUTED: Final = Decided.EXECUTED
+REUSED: Final = Decided.REUSED
 
 
 class RunOptions(msgspec.Struct, frozen=True):
@@ -166,7 +171,7 @@ class Run:
 
     def was_reused(self, component_id: int) -> bool:
         """Whether a component was reused in this run, by itself or with one above it."""
-        return any(self._decision(n) is Decided.REUSED for n in self.lineage(component_id))
+        return any(self._decision(n) is REUSED for n in self.lineage(component_id))
 
     def has_much_pending(self) -> bool:
         """Whether so much waits for the disk that whoever adds to it has to wait."""

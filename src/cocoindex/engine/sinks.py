@@ -6,11 +6,11 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.faults import BEFORE_SINK, reach
 from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.stats import reporting_to
 from cocoindex.engine.targets import ChildTargetDef, TargetActionSink, call_sink, plan_child
@@ -30,7 +30,6 @@ Provider = TargetStateProvider[Any, Any, Any]
 SYSTEM_ERRORS = (TransientError, ConnectionError, TimeoutError)
 """Errors about the system rather than about an action: calling again with fewer won't help."""
 
-_BEFORE_SINK: Final = FaultPoint.BEFORE_SINK
 
 FIRST_CALL_ACTIONS = 64
 MAX_CALL_ACTIONS = 16_384
@@ -73,7 +72,7 @@ class _Request(msgspec.Struct, eq=False):
             return False
         try:
             self.section.check_lease()
-            reach(_BEFORE_SINK, self.where)
+            reach(BEFORE_SINK, self.where)
         except Exception as error:  # noqa: BLE001 - the failure of the component that waits
             self.fail(error)
             return False

@@ -101,8 +101,13 @@ class Counter(IntEnum):
     ERRORS = 5
 
 
-_STARTS: Final = int(Counter.STARTS)
-_UNCHANGED: Final = int(Counter.UNCHANGED)
+# Before Python 3.12, a member is looked up ten times as fast in a module as in its class.
+STARTS: Final = Counter.STARTS
+ADDS: Final = Counter.ADDS
+DELETES: Final = Counter.DELETES
+REPROCESSES: Final = Counter.REPROCESSES
+ERRORS: Final = Counter.ERRORS
+_UNCHANGED: Final = Counter.UNCHANGED
 
 
 class StatsGroup:
@@ -136,7 +141,7 @@ class StatsGroup:
     def count_reused(self, processor: str) -> None:
         """An execution that has started, and found nothing to do."""
         row = self._rows.get(processor) or self._row(processor)
-        row[_STARTS] += 1
+        row[STARTS] += 1
         row[_UNCHANGED] += 1
         self._changes += 1
         if self._watchers:

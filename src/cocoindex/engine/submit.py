@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from cocoindex.engine import rows
 from cocoindex.engine.declarations import NO_DECLARATIONS
 from cocoindex.engine.ending import Ready, note_failure
-from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.faults import AFTER_MEMO, BEFORE_MEMO, BEFORE_PRECOMMIT, FaultPoint, reach
 from cocoindex.engine.leftovers import Undecided, delete_kept
 from cocoindex.engine.planner import plan
 from cocoindex.engine.protocol import Applying, begin_now, carry_out, prepare, settle
-from cocoindex.engine.run import Decided
-from cocoindex.engine.stats import Counter
+from cocoindex.engine.run import EXECUTED
+from cocoindex.engine.stats import ADDS, REPROCESSES
 from cocoindex.engine.sweep import sweep
 from cocoindex.engine.takeover import MustWait
 from cocoindex.engine.tree import Guard, removal_rows
@@ -114,7 +114,7 @@ class Submit:
 
     def _begin(self, taken: AbstractSet[bytes] | None) -> Applying | None:
         execution = self._execution
-        reach(FaultPoint.BEFORE_PRECOMMIT, execution)
+        reach(BEFORE_PRECOMMIT, execution)
         self._keep(self._plan(taken if self._is_known else None))
         return begin_now(execution.run, self._submission, self, where=execution)
 
@@ -146,7 +146,7 @@ class Submit:
         execution = self._execution
         self._submission = submission
         execution.declarations = NO_DECLARATIONS  # while others wait, what actions need is enough
-        execution.run.mark_decided(execution.id, Decided.EXECUTED)
+        execution.run.mark_decided(execution.id, EXECUTED)
         # Nothing comes between the commit and the memo of a leaf: one batch for both.
         self._at_once = not (self._has_below or submission.kept)
 
@@ -192,16 +192,16 @@ class Submit:
         if memo is not None and not self._at_once and _may_memoize(execution):
             self._store_memo(memo)
         existed = self._submission.entry.existed
-        execution.stats.count(execution.name, Counter.REPROCESSES if existed else Counter.ADDS)
+        execution.stats.count(execution.name, REPROCESSES if existed else ADDS)
 
     def _store_memo(self, memo: bytes) -> None:
         execution, run = self._execution, self._execution.run
         if execution.waits:
             run.held_memos[execution.id] = memo
             return
-        reach(FaultPoint.BEFORE_MEMO, execution)
+        reach(BEFORE_MEMO, execution)
         run.app.section.write([(rows.component_memo_key(execution.id), memo)])
-        reach(FaultPoint.AFTER_MEMO, execution)
+        reach(AFTER_MEMO, execution)
 
     def commit(self) -> None:
         """Write down that the target states are as declared."""

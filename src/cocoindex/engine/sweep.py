@@ -12,12 +12,12 @@ from cocoindex.engine.absent_providers import ProviderUnavailable
 from cocoindex.engine.declarations import NO_DECLARATIONS
 from cocoindex.engine.entry import Entry
 from cocoindex.engine.exception_handlers import route
-from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.faults import BEFORE_DELETE, reach
 from cocoindex.engine.loops import all_of
 from cocoindex.engine.planner import plan
 from cocoindex.engine.protocol import carry_out, prepare, settle
 from cocoindex.engine.rows import Node, NodeKind, TombstoneRow
-from cocoindex.engine.stats import Counter, StatsGroup
+from cocoindex.engine.stats import DELETES, ERRORS, STARTS, StatsGroup
 from cocoindex.engine.tree import Removed, hollow_removal, hollow_rows, removal_rows
 
 if TYPE_CHECKING:
@@ -146,8 +146,8 @@ class Deletion:
         self._swept_by.subtree_failed = True
         self._run.spoil_memos(self._swept_by.id)
         if not self._counted:
-            self._stats.count(self._name, Counter.STARTS)
-        self._stats.count(self._name, Counter.ERRORS)
+            self._stats.count(self._name, STARTS)
+        self._stats.count(self._name, ERRORS)
 
     async def _report(self, error: Exception) -> None:
         from cocoindex.engine.exception_context import ExceptionContext
@@ -165,7 +165,7 @@ class Deletion:
         await route(owner.handlers if is_mounted else None, error, context)
 
     async def _delete(self) -> bool:
-        reach(FaultPoint.BEFORE_DELETE, self)
+        reach(BEFORE_DELETE, self)
         section = self._run.app.section
         place_key = rows.existence_key(self._place.parent_id, self._place.key)
         raw = section.get(place_key)
@@ -219,7 +219,7 @@ class Deletion:
         submission = await prepare(
             lambda: plan(run, self._load(), NO_DECLARATIONS, set(), mode="delete"), where=self
         )
-        self._stats.count(self._name, Counter.STARTS)
+        self._stats.count(self._name, STARTS)
         self._counted = True
         # Nobody may reuse what is about to be deleted.
         submission.add_rows([(rows.component_memo_key(self.id), None)])
@@ -233,7 +233,7 @@ class Deletion:
             run.app.section.write(batch + also)
 
         await carry_out(run, submission, commit, where=self)
-        self._stats.count(self._name, Counter.DELETES)
+        self._stats.count(self._name, DELETES)
 
     def _load(self) -> Entry:
         raw = self._run.app.section.get(rows.tracking_key(self.id))

@@ -8,12 +8,12 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cocoindex.engine.component_memo import ComponentMemo, Probe
+from cocoindex.engine.component_memo import MISS, ComponentMemo
 from cocoindex.engine.ending import note_failure
-from cocoindex.engine.faults import FaultPoint, reach
+from cocoindex.engine.faults import AFTER_BODY, BEFORE_BODY, MEMO_DROPPED, reach
 from cocoindex.engine.lifecycle import conclude, make_submit
 from cocoindex.engine.scope import enter, leave
-from cocoindex.engine.stats import Counter
+from cocoindex.engine.stats import STARTS
 from cocoindex.engine.workers import worker_pool
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def needs_no_task(execution: Execution) -> bool:
     function, memo = execution.function, execution.memo
     if function.is_async and not function.runs_on_thread:
         return False
-    return not function.memo or (memo is not None and memo.found is Probe.MISS)
+    return not function.memo or (memo is not None and memo.found is MISS)
 
 
 class ThreadedBody:
@@ -48,12 +48,12 @@ class ThreadedBody:
         execution = self._execution
         run = execution.run
         run.threaded.add(self)
-        execution.stats.count(execution.name, Counter.STARTS)
+        execution.stats.count(execution.name, STARTS)
         try:
             run.check_not_cancelled()
             if execution.function.memo or execution.was_memoized:
                 self._drop_memo()
-            reach(FaultPoint.BEFORE_BODY, execution)
+            reach(BEFORE_BODY, execution)
             worker_pool().start(self)
         except BaseException as error:  # noqa: BLE001 - handed on
             self.ended(None, error)
@@ -71,7 +71,7 @@ class ThreadedBody:
             )
             memo.probe()
         memo.drop()
-        reach(FaultPoint.MEMO_DROPPED, execution)
+        reach(MEMO_DROPPED, execution)
 
     def run(self) -> Any:
         """The body, on a thread."""
@@ -111,7 +111,7 @@ class ThreadedBody:
         execution = self._execution
         try:
             execution.check_mounts_awaited()
-            reach(FaultPoint.AFTER_BODY, execution)
+            reach(AFTER_BODY, execution)
             submit = self.context.run(make_submit, execution, value)
             submit.put_off(self._then, self.context)
         except BaseException as error:  # noqa: BLE001 - handed on
@@ -154,7 +154,7 @@ class ThreadedBody:
             execution.seal()
             if execution.pending_children:
                 await execution.children_finished()
-        reach(FaultPoint.AFTER_BODY, execution)
+        reach(AFTER_BODY, execution)
         return await conclude(execution, value, self._then)
 
     def _fail(self, error: BaseException) -> None:

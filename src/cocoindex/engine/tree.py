@@ -14,7 +14,7 @@ import msgspec
 from cocoindex.core.keys import StableKey, decode_key, decode_path, encode_key, encode_path
 from cocoindex.core.keys import path_text as text_of
 from cocoindex.engine import rows
-from cocoindex.engine.rows import Node, NodeKind
+from cocoindex.engine.rows import COMPONENT, DIRECTORY, Node, NodeKind
 from cocoindex.errors import DuplicateError, UsageValueError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Level:
         row = self.stored.get(key)
         return None if row is None else rows.decode_node(row)
 
-    def count(self, kind: NodeKind) -> int:
+    def count(self, kind: int) -> int:
         """How many of the stored nodes are of a kind."""
         return sum(rows.kind_of(row) == kind for row in self.stored.values())
 
@@ -207,12 +207,12 @@ class MountTree:
         """The place of a component whose path was claimed."""
         stored = level.node(key)
         if stored is None:  # its own rows will name it; without any, it leaves no trace
-            node = Node(NodeKind.COMPONENT, self._app.new_node_id())
+            node = Node(COMPONENT, self._app.new_node_id())
             return Place(node, level.node_id, key, True)
         level.found += stored.is_live
-        if stored.kind == NodeKind.COMPONENT:
+        if stored.kind == COMPONENT:
             return Place(stored, level.node_id, key, False)
-        node = Node(NodeKind.COMPONENT, stored.id, stored.has_children)
+        node = Node(COMPONENT, stored.id, stored.has_children)
         self._app.section.write([(rows.existence_key(level.node_id, key), node.encode())])
         return Place(node, level.node_id, key, False)
 
@@ -223,13 +223,13 @@ class MountTree:
         """
         stored = level.node(key)
         if stored is None:
-            node = Node(NodeKind.DIRECTORY, self._app.new_node_id())
+            node = Node(DIRECTORY, self._app.new_node_id())
             self._write_parent(level.node_id, key, node)
             return node
         level.found += stored.is_live
-        if stored.kind == NodeKind.COMPONENT:  # what stood here must not be reused as it was
+        if stored.kind == COMPONENT:  # what stood here must not be reused as it was
             self._app.section.write([(rows.component_memo_key(stored.id), None)])
-        node = stored if stored.is_live else Node(NodeKind.DIRECTORY, stored.id, True)
+        node = stored if stored.is_live else Node(DIRECTORY, stored.id, True)
         if node is not stored or not stored.has_children:
             self._write_parent(level.node_id, key, node)
         return stored
@@ -265,7 +265,7 @@ class MountTree:
             if below is None:
                 continue
             node = level.node(key)
-            if node is not None and node.kind == NodeKind.COMPONENT:
+            if node is not None and node.kind == COMPONENT:
                 found.removed.append(Removed(level.node_id, key, node, path + key, True))
             kept_any |= self._diff_level(below, path + key, guard, found)
         for key, node in level.dead_directories():
@@ -287,7 +287,7 @@ class MountTree:
         for key, node in gone:
             if key in kept or self._is_hollow(level, key, node, found):
                 continue
-            if node.kind == NodeKind.COMPONENT:
+            if node.kind == COMPONENT:
                 found.removed.append(Removed(level.node_id, key, node, path + key))
             elif self._diff_level(self._load(node), path + key, guard, found):
                 kept = kept | {key}
@@ -316,10 +316,10 @@ class MountTree:
         call = self.each.get(path)
         if call is None:
             return set()
-        children = [key for key, node in gone if node.kind == NodeKind.COMPONENT]
+        children = [key for key, node in gone if node.kind == COMPONENT]
         kept = {key for key in children if call.unlisted and call.is_unlisted(key)}
         removed = len(children) - len(kept)
-        had = level.count(NodeKind.COMPONENT)
+        had = level.count(COMPONENT)
         if guard is not None and guard(removed, had):
             found.withheld.append(Withheld(decode_path(path), removed, had))
             return set(children)
@@ -353,9 +353,9 @@ def removal_rows(owner_id: int, removed: Removed) -> Batch:
     """Rows that turn a removed node into a dead one with a tombstone at ``owner_id``."""
     place = rows.existence_key(removed.parent_id, removed.key)
     node = removed.node
-    if node.kind == NodeKind.DIRECTORY:
+    if node.kind == DIRECTORY:
         return [(place, Node(NodeKind.DEAD_DIRECTORY, node.id, node.has_children).encode())]
-    kind = NodeKind.DIRECTORY if removed.demoted else NodeKind.DEAD_COMPONENT
+    kind = DIRECTORY if removed.demoted else NodeKind.DEAD_COMPONENT
     tombstone = rows.TombstoneRow(removed.parent_id, removed.key, removed.relative_path)
     has_children = node.has_children or removed.demoted
     return [
