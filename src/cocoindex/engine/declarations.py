@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from sys import maxsize
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -12,6 +13,7 @@ from cocoindex.engine import rows
 from cocoindex.engine.providers import TargetState
 
 if TYPE_CHECKING:
+    from cocoindex.engine.limits import Limits
     from cocoindex.engine.providers import TargetStateProvider
 
     Provider = TargetStateProvider[Any, Any, Any]
@@ -30,6 +32,10 @@ class Stretch(msgspec.Struct, eq=False, gc=False):
     """What was declared below the provider, here or in other stretches, by encoded key."""
     children: dict[bytes, Provider]
     """Pending child providers of the containers among ``known``."""
+    longest_key: int
+    """Bytes that an encoded key may have."""
+    is_counted: bool
+    """Whether there is a limit on how many target states a component declares."""
     _owner_keys: dict[bytes, bytes] | None = None
 
     def owner_keys(self) -> dict[bytes, bytes]:
@@ -55,11 +61,14 @@ class Declarations(msgspec.Struct, eq=False, gc=False):
     has_containers: bool = False
     _by_provider: dict[bytes, Stretch] = msgspec.field(default_factory=dict)
 
-    def begin(self, provider: Provider) -> Stretch:
+    def begin(self, provider: Provider, limits: Limits) -> Stretch:
         """What comes next is declared below ``provider``."""
-        first = Stretch(provider, [], {}, {})
-        known = self._by_provider.setdefault(provider.target_path, first)
-        stretch = first if known is first else Stretch(provider, [], known.known, known.children)
+        first = self._by_provider.get(provider.target_path)
+        known, children = ({}, {}) if first is None else (first.known, first.children)
+        longest, is_counted = limits.key_bytes or maxsize, limits.states_per_component is not None
+        stretch = Stretch(provider, [], known, children, longest, is_counted)
+        if first is None:
+            self._by_provider[provider.target_path] = stretch
         self.stretches.append(stretch)
         self.latest = stretch
         return stretch

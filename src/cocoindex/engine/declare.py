@@ -34,12 +34,10 @@ def declare_target_state(target_state: TargetState[Any]) -> None:
     stretch = execution.declarations.latest
     if stretch is None or stretch.provider is not provider:
         provider.require_info()
-        stretch = execution.own_declarations().begin(provider)
-    limits = execution.run.limits
-    if limits.key_bytes is not None and len(encoded) > limits.key_bytes:
-        limits.check_key(target_state.key, encoded)
-    if limits.states_per_component is not None:
-        limits.check_count(len(execution.declarations), execution)
+        stretch = execution.own_declarations().begin(provider, execution.run.limits)
+    if len(encoded) > stretch.longest_key or stretch.is_counted:
+        execution.run.limits.check_key(target_state.key, encoded)
+        execution.run.limits.check_count(len(execution.declarations), execution)
     declared = (encoded, target_state.key, target_state.value)
     if stretch.known.setdefault(encoded, declared) is not declared:
         raise DuplicateError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -164,8 +165,10 @@ class Takeovers(msgspec.Struct, eq=False):
         batch = [(rows.owner_key(path), me) for path in self._claims]
         for group in self._entry.groups.values():
             if group.owner_keys:
-                unsure = group.unsure
-                batch += [(row, me) for key, row in group.owner_keys.items() if key in unsure]
+                new: Iterable[bytes] = group.owner_keys.values()
+                if group.owner_keys.keys() != group.unsure.keys():
+                    new = [row for key, row in group.owner_keys.items() if key in group.unsure]
+                batch += zip(new, repeat(me))
                 group.owner_keys = None  # a component may wait for long from here on
         if not self._taken:
             return batch

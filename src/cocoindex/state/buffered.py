@@ -169,6 +169,8 @@ class Closed:
 class BufferedSection(ABC):
     """See :class:`cocoindex.state.base.Section`."""
 
+    _is_read_only = False
+
     def __init__(self, store: BufferedStore, name: str) -> None:
         self._store = store
         self._name = name
@@ -232,7 +234,8 @@ class BufferedSection(ABC):
         size = _measure(batch)
         store = self._store
         with store._lock:
-            self._check_writable()
+            if store._refusal is not None or self._failure is not None or self._is_read_only:
+                self._check_writable()
             active = self._active
             if not active:
                 store._dirty[self] = None

@@ -132,6 +132,7 @@ class _LmdbSection(BufferedSection):
     def __init__(self, store: LmdbStore, name: str) -> None:
         super().__init__(store, name)
         self._file = store._file
+        self._is_read_only = store._file.read_only
         self._prefix: bytes | None = None
         self._is_empty_under_lease = False
         """Nothing is durable yet, and nobody else may write: no need to look on the disk."""
@@ -199,8 +200,7 @@ class _LmdbSection(BufferedSection):
 
     def _check_writable(self) -> None:
         super()._check_writable()
-        if self._file.read_only:
-            self._check_not_read_only()
+        self._check_not_read_only()
 
     def acquire_lease(self, wait_seconds: float = 0.0) -> AbstractContextManager[None]:
         self._store._check_usable()
@@ -231,7 +231,7 @@ class _LmdbSection(BufferedSection):
         self._is_empty_under_lease = False
 
     def _check_not_read_only(self) -> None:
-        if self._file.read_only:
+        if self._is_read_only:
             raise StoreError(f"the state store at {self._store.location} is open read-only")
 
 
