@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from cocoindex.callables.identity import Identity
@@ -79,31 +80,52 @@ class CallKeys:
         Raises:
             TypeError: an argument can't be keyed; the message names it.
         """
+        plain = self.plain_key(args, kwargs)
+        if plain is not None:
+            return plain
         slots: Sequence[bytes] = _POSITIONS
         values: Sequence[Any] = args
         if self._custom is None and not kwargs and len(args) < len(self._label_sets):
             labels = self._label_sets[len(args)]
         else:
             labels, slots, values = self._taken_apart(args, kwargs)
+        states: list[StateFn] = []
+        forms: list[bytes | bytearray] = []
+        for label, value in zip(labels[1:], values, strict=True):
+            try:
+                forms.append(_form(value, states))
+            except UsageTypeError as error:
+                raise UsageTypeError(f"argument {label!r} of {self._name}(): {error}") from error
+        return self._joined(labels, slots, forms, states)
+
+    def plain_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey | None:
+        """The same where no code of the user's has a say in it; None where it may have."""
+        if kwargs or self._custom is not None or len(args) >= len(self._label_sets):
+            return None
+        forms = list(map(_plain_form, args))
+        if None in forms:
+            return None
+        return self._joined(self._label_sets[len(args)], _POSITIONS, forms, ())
+
+    def _joined(
+        self,
+        labels: tuple[str, ...],
+        slots: Sequence[bytes],
+        forms: Sequence[Any],
+        states: Sequence[StateFn],
+    ) -> CallKey:
         if self._home is not None and not self._home.counts:
             registry.use(self._home)
-        out: bytes | bytearray = self._identity.digest()
-        ends = [len(out)]
-        states: list[StateFn] = []
-        try:
-            if len(values) == 1:  # as most calls have it: nothing to collect
-                out = out + slots[0] + _form(values[0], states)
-                ends.append(len(out))
-            else:
-                out = bytearray(out)
-                for index, value in enumerate(values):
-                    out += slots[index]
-                    out += _form(value, states)
-                    ends.append(len(out))
-        except UsageTypeError as error:
-            label = labels[len(ends)]
-            raise UsageTypeError(f"argument {label!r} of {self._name}(): {error}") from error
-        return CallKey(_call_digest(out), states, labels, out, ends)
+        head = self._identity.digest()
+        if len(forms) == 1:  # as most calls have it
+            written = head + slots[0] + _shortened(forms[0])
+            return CallKey(
+                _call_digest(written), states, labels, written, (len(head), len(written))
+            )
+        parts = [slot + _shortened(form) for slot, form in zip(slots, forms, strict=False)]
+        written = b"".join((head, *parts))
+        ends = tuple(accumulate(map(len, parts), initial=len(head)))
+        return CallKey(_call_digest(written), states, labels, written, ends)
 
     def _taken_apart(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -130,15 +152,29 @@ _NO_CANON: Final = Canon(None)  # scalars don't look at it
 
 
 def _form(value: Any, states: list[StateFn]) -> bytes | bytearray:
-    """The canonical form of an argument, or what stands for a long one."""
-    kind = type(value)
-    form: bytes | bytearray | None = exact_form(value) if kind in _ROWS else None
+    """The canonical form of an argument."""
+    form = _plain_form(value)
     if form is None:
         form = bytearray()
-        if kind in SCALARS:
-            SCALARS[kind](form, value, _NO_CANON)
-        else:
-            WRITERS[kind](form, value, Canon(states))
+        WRITERS[type(value)](form, value, Canon(states))
+    return form
+
+
+def _plain_form(value: Any) -> bytes | bytearray | None:
+    """The form of a scalar, or a row of such; None for other arguments."""
+    kind = type(value)
+    if kind in _ROWS:
+        return exact_form(value)
+    writer = SCALARS.get(kind)
+    if writer is None:
+        return None
+    form = bytearray()
+    writer(form, value, _NO_CANON)
+    return form
+
+
+def _shortened(form: bytes | bytearray) -> bytes | bytearray:
+    """A form, or what stands for a long one."""
     return form if len(form) <= _LONGEST_FORM else _LONG + _long_digest(form)
 
 

@@ -62,6 +62,7 @@ class DecoratedFunction:
         "memo",
         "name",
         "options",
+        "plain_call_key",
         "raw",
         "raw_is_async",
     )
@@ -95,7 +96,8 @@ class DecoratedFunction:
             _untracked if self._logic is None else self._logic.logic
         )
         home = None if self._logic is None else self._logic.home
-        self.call_key = CallKeys(raw, self.identity, self.full_name, options.memo_key, home).key
+        keys = CallKeys(raw, self.identity, self.full_name, options.memo_key, home)
+        self.call_key, self.plain_call_key = keys.key, keys.plain_key
         codec = ResultCodec(raw, self.full_name, batched=options.batching)
         self.encode_result, self.decode_result = codec.encode, codec.decode
 
@@ -340,6 +342,9 @@ class BoundFunction:
 
     def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         return self.function.call_key((self.instance, *args), kwargs)
+
+    def plain_call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey | None:
+        return self.function.plain_call_key((self.instance, *args), kwargs)
 
     @property
     def runs_apart(self) -> bool:

@@ -28,14 +28,14 @@ class CallKey(msgspec.Struct):  # one per call: nothing is made faster
     state_fns: Sequence[StateFn]
     labels: tuple[str, ...]
     """Readable labels of the parts, to answer *why did it run*."""
-    written: bytes | bytearray
+    written: bytes
     """What was fingerprinted: the digest of the function, then the arguments."""
     ends: Sequence[int]
     """Where in it each part ends."""
 
     def checksums(self) -> bytes:
         """A 4-byte checksum of each part, joined."""
-        checksums = bytes(self.written[:4])
+        checksums = self.written[:4]
         start = self.ends[0]
         for end in self.ends[1:]:
             checksums += crc32(self.written[start:end]).to_bytes(4, "big")
@@ -69,6 +69,10 @@ class Function(Protocol):
 
     def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:
         """Fingerprint a call. Raises ``TypeError`` for values that can't be fingerprinted."""
+        ...
+
+    def plain_call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey | None:
+        """The same where no code of the user's has a say in it; None where it may have."""
         ...
 
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -119,6 +123,8 @@ class PlainFunction:
 
     def call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallKey:  # noqa: ARG002
         raise InternalError(f"{self.name} is not memoized")
+
+    plain_call_key = call_key
 
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return self._fn(*args, **kwargs)

@@ -48,6 +48,9 @@ class Allocation:
         digest = fingerprint_bytes(self.name.encode() + fingerprint_value((args, dict(kwargs))))
         return CallKey(digest, (), (self.name,), digest, (len(digest),))
 
+    def plain_call_key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:  # noqa: ARG002
+        return None
+
     def invoke(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ARG002 - they are the identity, not an input
         check_cancellation()
         current_scope()

@@ -38,6 +38,9 @@ class Siblings:
         self, keys: tuple[StableKey, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> CallKey | None:
         """The key of a child's call; None if it has none, as its probe will find, too."""
+        key = self._function.plain_call_key(args, kwargs)
+        if key is not None:
+            return key
         self._scope.subpath = keys
         token = enter(self._scope)
         try:
