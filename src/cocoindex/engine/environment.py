@@ -169,6 +169,7 @@ class Environment:
             return
         self._closed = True
         self._finalizer.detach()
+        self.sinks.close()  # what they do belongs to the lease that goes with the store
         self._store.close()
 
     # --- for the engine --------------------------------------------------------------------------

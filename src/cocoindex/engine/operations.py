@@ -189,10 +189,17 @@ async def _exclusive(
                 yield
             finally:
                 # Before the lease goes: what comes later belongs to the next holder.
+                await _let_sinks_finish(environment, run)
                 await _flush_rest(state)
     finally:
         environment.run_ended(run)
         run.stats.terminate()
+
+
+async def _let_sinks_finish(environment: Environment, run: Run) -> None:
+    """What a sink still does for a run that was cancelled comes before what others do next."""
+    if run.cancelled_by is not None:
+        await environment.sinks.let_finish()
 
 
 async def _flush_rest(state: AppState) -> None:

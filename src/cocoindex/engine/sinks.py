@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
-from collections.abc import Callable, Sequence
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -15,7 +18,13 @@ from cocoindex.engine.providers import TargetStateProvider
 from cocoindex.engine.stats import reporting_to
 from cocoindex.engine.targets import ChildTargetDef, TargetActionSink, call_sink, plan_child
 from cocoindex.engine.workers import worker_pool
-from cocoindex.errors import CocoIndexError, TransientError, UsageError, UsageValueError
+from cocoindex.errors import (
+    CocoIndexError,
+    StoreError,
+    TransientError,
+    UsageError,
+    UsageValueError,
+)
 
 if TYPE_CHECKING:
     from cocoindex.engine.context_values import ContextProvider
@@ -38,6 +47,12 @@ SHORT_CALL, LONG_CALL = 0.1, 0.5
 to be efficient, small enough that an interrupted run has committed what it did before."""
 MAX_GROWTH = 16
 """How many times as much the next call may carry, however short one was."""
+
+
+PATIENCE = 5.0
+"""Seconds that a sink may take at the end before it is told."""
+
+_logger = logging.getLogger("cocoindex.engine")
 
 
 class Waiter(Protocol):
@@ -91,12 +106,21 @@ class SinkQueue:
     """Calls one sink; requests that arrive during a call go out together in the next one."""
 
     def __init__(
-        self, sink: Sink, context_provider: ContextProvider, when_idle: Callable[[], object]
+        self,
+        sink: Sink,
+        context_provider: ContextProvider,
+        threads: CallsOnThreads,
+        when_idle: Callable[[], object],
     ) -> None:
         self._sink = sink
         self._context_provider = context_provider
+        self._threads = threads
         self._when_idle = when_idle
         self._waiting: list[_Request] = []
+        self._called: list[_Request] = []
+        """What the present call carries."""
+        self._call_over: asyncio.Event | None = None
+        """Made by the first who waits for its end."""
         self._task: asyncio.Task[None] | None = None
         self._call_actions = FIRST_CALL_ACTIONS
         self._seconds = 0.0
@@ -119,13 +143,35 @@ class SinkQueue:
                     requests = self._next_requests(durable)
                     durable -= len(requests)
                     self._seconds = 0.0
+                    self._called = requests
                     await self._call(requests)
+                    self._end_call()
                     self._adapt(self._seconds, sum(len(r.actions) for r in requests))
         finally:
             self._end()
 
+    def _end_call(self) -> None:
+        self._called = []
+        if self._call_over is not None:
+            self._call_over.set()
+            self._call_over = None
+
+    async def let_finish(self) -> None:
+        """Return when no call is in progress that carries actions of somebody who does not wait
+        any more. Where nobody waits, and the sink is async, it is cancelled.
+        """
+        everybody = (*self._called, *self._waiting)
+        nobody_waits = not any(request.waiter.is_waiting for request in everybody)
+        if self._task is not None and self._called and nobody_waits and self._sink.is_async:
+            self._task.cancel()
+        while not all(request.waiter.is_waiting for request in self._called):
+            if self._call_over is None:
+                self._call_over = asyncio.Event()
+            await self._call_over.wait()
+
     def _end(self) -> None:
         self._task = None
+        self._end_call()
         self._when_idle()
         for request in self._waiting:
             request.fail(asyncio.CancelledError())
@@ -221,13 +267,52 @@ class SinkQueue:
         def timed() -> Any:  # here, since a busy loop may hear of the end much later
             started = clock()
             try:
-                return call()
+                with self._threads.one():
+                    return call()
             finally:
                 self._seconds += clock() - started
 
         context = contextvars.Context()
         context.run(reporting_to.set, reporting_to.get())
         return await worker_pool().submit(context, timed)
+
+
+class CallsOnThreads:
+    """The sink calls that run on threads, for whoever must not get in their way."""
+
+    def __init__(self) -> None:
+        self._running: set[int] = set()
+        self._changed = threading.Condition()
+        self._is_closed = False
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """A call on this thread.
+
+        Raises:
+            StoreError: there may be no more of them.
+        """
+        me = threading.get_ident()
+        with self._changed:
+            if self._is_closed:
+                raise StoreError("the environment is closed; nothing is applied any more")
+            self._running.add(me)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running.discard(me)
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let no more calls begin, and wait for the end of those that run on other threads."""
+        others = self._running
+        with self._changed:
+            self._is_closed = True
+            own = {threading.get_ident()}
+            if not self._changed.wait_for(lambda: others <= own, PATIENCE):
+                _logger.warning("waiting for %d sink(s) to end before closing", len(others - own))
+                self._changed.wait_for(lambda: others <= own)
 
 
 class SinkResultError(UsageValueError):
@@ -257,6 +342,7 @@ class Sinks:
 
     def __init__(self, context_provider: ContextProvider) -> None:
         self._context_provider = context_provider
+        self._threads = CallsOnThreads()
         self._queues: dict[object, SinkQueue] = {}
 
     def apply(
@@ -276,8 +362,19 @@ class Sinks:
         queue = self._queues.get(key)
         if queue is None:
             idle = functools.partial(self._queues.pop, key, None)
-            queue = self._queues[key] = SinkQueue(actions.sink, self._context_provider, idle)
+            queue = self._queues[key] = SinkQueue(
+                actions.sink, self._context_provider, self._threads, idle
+            )
         queue.add(_Request(actions.actions, tuple(actions.children), section, stats, where, waiter))
+
+    async def let_finish(self) -> None:
+        """Return when no sink acts any more for somebody who does not wait for it."""
+        for queue in list(self._queues.values()):
+            await queue.let_finish()
+
+    def close(self) -> None:
+        """Call no sink on a thread any more, and wait for those that act on one. Blocking."""
+        self._threads.close()
 
     def plan(self, actions: SinkActions) -> None:
         """Resolve child providers from the actions alone, for a preview.
