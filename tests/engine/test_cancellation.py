@@ -289,3 +289,28 @@ def test_a_loop_that_cancels_all_its_tasks_ends(tmp_path, table, turns):
     assert run.cancelled()
     assert table.calls == []
     environment.close()
+
+
+@pytest.mark.parametrize("memo", [False, True])
+async def test_a_body_that_cancels_its_own_task_is_a_failure(bench, table, caplog, memo):
+    selfish = True
+
+    @coco.fn(memo=memo)
+    async def one(key):
+        if selfish and key == 1:
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
+        table.declare(key, 1)
+
+    async def main():
+        await coco.mount_each(one, ((key, key) for key in range(3)))
+
+    handle = bench.start(main)
+    await handle.result()
+
+    assert handle.failures[0] == 1
+    assert handle.stats().total.num_errors == 1
+    assert "its task was cancelled, though the update was not" in caplog.text
+    selfish = False
+    await bench.run(main)
+    assert set(table.rows) == {0, 1, 2}

@@ -1,7 +1,8 @@
 """How planned actions are shown.
 
 An action that offers ``__coco_describe__()`` is shown as the :class:`Described` (or a mapping of
-the same fields) that it returns; any other one by its ``repr``.
+the same fields) that it returns; any other one by a ``__str__`` of its own, or else by
+its ``repr``.
 """
 
 from __future__ import annotations
@@ -66,8 +67,13 @@ def _action_lines(actions: Sequence[Any]) -> Iterator[str]:
     for target, group in described.items():
         yield f"  {redact(target)}:"
         yield from (f"    {_described_line(action)}" for action in group)
-    yield from (f"  {redact(repr(action))}" for action in others)
+    yield from (f"  {redact(_text(action))}" for action in others)
     yield _totals(described, others)
+
+
+def _text(action: Any) -> str:
+    kinds = (kind for kind in type(action).__mro__ if kind.__module__ != "builtins")
+    return str(action) if any("__str__" in vars(kind) for kind in kinds) else repr(action)
 
 
 def _split(actions: Iterable[Any]) -> tuple[dict[str, list[Described]], list[Any]]:

@@ -22,7 +22,7 @@ from cocoindex.engine.environment import Environment
 from cocoindex.engine.guard import DeletionGuard
 from cocoindex.engine.lifespan import LazyEnvironment, default_env_lazy
 from cocoindex.engine.limits import DEFAULT_LIMITS, Limits
-from cocoindex.engine.loops import background_loop, running_loop, submit
+from cocoindex.engine.loops import background_loop, outcome_of, running_loop, submit
 from cocoindex.engine.run import Failure, Run, RunOptions
 from cocoindex.engine.scope import current_or_none
 from cocoindex.engine.stats import StatsGroup, UpdateSnapshot, UpdateStats, UpdateStatus
@@ -271,7 +271,7 @@ class Operation(Generic[R]):
         """Run to the end and return the result; the same result or error every time."""
         self._start()
         assert self._future is not None
-        value: R = await asyncio.wrap_future(self._future)
+        value: R = await outcome_of(self._future)
         return value
 
     def __await__(self) -> Generator[Any, Any, R]:
@@ -344,7 +344,7 @@ class Operation(Generic[R]):
         environment = await self._app.open_environment()
         if running_loop() is environment.event_loop:
             return await self._perform(environment)
-        return await asyncio.wrap_future(submit(environment.event_loop, self._perform(environment)))
+        return await outcome_of(submit(environment.event_loop, self._perform(environment)))
 
     async def _perform(self, environment: Environment) -> Any:
         self._environment = environment
@@ -375,7 +375,7 @@ class Operation(Generic[R]):
 
     async def _snapshots(self) -> AsyncIterator[UpdateSnapshot[Any]]:
         self._start()
-        run = await asyncio.wrap_future(self._started)
+        run = await outcome_of(self._started)
         async for snapshot in run.stats.changes():
             yield snapshot
 

@@ -218,6 +218,8 @@ async def _report(child: Execution, error: BaseException) -> BaseException | Non
     if isinstance(error, asyncio.CancelledError):
         # Never delivered to handlers, unless nobody has cancelled anything.
         if _is_being_cancelled(run):
+            if run.cancelled_by is None:  # it was for this task: by a loop that ends, or by itself
+                run.cancelled_alone.append((str(child), child.name))
             return None
         error = _stray_cancellation(child, error)
     elif not isinstance(error, Exception):

@@ -24,7 +24,7 @@ from cocoindex.core.introspect import display_name
 from cocoindex.engine.context_values import ContextKey, ContextProvider
 from cocoindex.engine.environment import AppRegistry, Environment, environments
 from cocoindex.engine.exception_handlers import ExceptionHandler
-from cocoindex.engine.loops import background_loop, running_loop, submit
+from cocoindex.engine.loops import background_loop, outcome_of, running_loop, submit
 from cocoindex.engine.settings import DATABASE_ENV_VAR, DB_ENV_VAR, Settings, get_default_db_path
 from cocoindex.errors import UsageError, UsageValueError
 
@@ -121,7 +121,7 @@ class LazyEnvironment:
         if is_mine:  # in a task of its own: a starter that gives up does not stop the others
             loop = running_loop() or background_loop()
             submit(loop, self._start_into(starting))
-        return await asyncio.wrap_future(starting)
+        return await outcome_of(starting)
 
     async def _start_into(self, starting: concurrent.futures.Future[Environment]) -> None:
         try:
@@ -318,7 +318,7 @@ async def _stop_default() -> None:
     if running_loop() is loop:
         await _default.stop()
     else:
-        await asyncio.wrap_future(submit(loop, _default.stop()))
+        await outcome_of(submit(loop, _default.stop()))
 
 
 def stop() -> StopOperation:

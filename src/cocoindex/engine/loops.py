@@ -105,6 +105,20 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+async def outcome_of(future: concurrent.futures.Future[R]) -> R:
+    """Await what another thread brings about; raises the very error that it has brought.
+
+    (``asyncio.wrap_future`` alone makes a new ``TimeoutError``, which has no traceback.)
+    """
+    try:
+        return await asyncio.wrap_future(future)
+    except TimeoutError:
+        error = future.exception() if future.done() else None
+        if error is None:
+            raise
+        raise error from None
+
+
 def submit(
     loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, R]
 ) -> concurrent.futures.Future[R]:

@@ -61,6 +61,7 @@ async def update(
         logic.new_run()
         with deadline_scope(deadline):
             value = await _cancellable(run, _build_all(app, run))
+        run.report_cancelled()
         run.stats.set_ready()
         if run.is_preview:
             return run.planned_actions

@@ -20,8 +20,9 @@ from cocoindex.engine.execution import Provider
 from cocoindex.engine.lanes import Lanes
 from cocoindex.engine.limits import DEFAULT_LIMITS, Limits
 from cocoindex.engine.providers import root_provider
-from cocoindex.engine.stats import StatsGroup
+from cocoindex.engine.stats import ERRORS, STARTS, StatsGroup
 from cocoindex.engine.turns import Turn
+from cocoindex.errors import UsageError
 
 if TYPE_CHECKING:
     from cocoindex.engine.context_values import ContextProvider
@@ -122,6 +123,8 @@ class Run:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting: set[asyncio.Task[Any]] = set()
         self.cancelled_by: BaseException | None = None
+        self.cancelled_alone: list[tuple[str, str]] = []
+        """Path and name of components that were cancelled while the run was not."""
 
     # --- providers -----------------------------------------------------------------------------
 
@@ -251,6 +254,15 @@ class Run:
         self.failure_count += 1
         if len(self.failures) < MAX_FAILURES_KEPT:
             self.failures.append(Failure(path, processor, f"{type(error).__name__}: {error}"))
+
+    def report_cancelled(self) -> None:
+        """The run has come to its end: whoever was cancelled in it has failed."""
+        for path, processor in self.cancelled_alone:
+            error = UsageError("its task was cancelled, though the update was not")
+            _logger.error("component %s (%s) failed: %s", path, processor, error)
+            self.stats.count(processor, STARTS)
+            self.stats.count(processor, ERRORS)
+            self.note_failure(path, processor, error)
 
     def warn_once(self, key: Any, message: str, *args: object) -> None:
         if key not in self._warned:
