@@ -250,7 +250,7 @@ class Run:
     def note_failure(self, path: str, processor: str, error: BaseException) -> None:
         self.failure_count += 1
         if len(self.failures) < MAX_FAILURES_KEPT:
-            self.failures.append(Failure(path, processor, f"{type(error).__name__}: {error}"))
+            self.failures.append(Failure(path, processor, _text_of(error)))
 
     def warn_once(self, key: Any, message: str, *args: object) -> None:
         if key not in self._warned:
@@ -319,6 +319,14 @@ class Run:
         for applying in list(self.app.in_flight.values()):
             if applying.run is self:  # else this one has not begun, and waits for another
                 applying.cancel()
+
+
+def _text_of(error: BaseException) -> str:
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {error}"
+    except Exception as raised:  # noqa: BLE001 - of the error's own class; a failure must end well
+        return f"{kind} (its text can't be had: {type(raised).__name__})"
 
 
 __all__ = ["Failure", "Run", "RunOptions"]
