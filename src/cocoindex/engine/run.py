@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterator
+from contextvars import copy_context
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,6 +95,8 @@ class Run:
         self.context_provider = context_provider
         self.sinks = sinks
         self.handlers = handlers
+        self.context = copy_context()
+        """Of whoever has started it, for what belongs to no body any more."""
         self.stats = StatsGroup()
         self.planned_actions: list[Any] = []
         self.withheld: list[tuple[str, int, int]] = []
