@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 import traceback
 from typing import Any
@@ -244,3 +246,81 @@ async def test_mount_raises_nothing_for_the_failure_of_the_work(bench):
         return "done"
 
     assert await bench.run(main) == "done"
+
+
+class Wordless(Exception):
+    """An error of a class that fails to say what it is."""
+
+    def __str__(self):
+        raise Failure("no words")
+
+
+def fails_wordlessly(_table):
+    raise Wordless
+
+
+async def fails_wordlessly_later(_table):
+    raise Wordless
+
+
+async def declares_wordlessly(table):
+    table.declare("k", 1)
+
+
+@pytest.mark.parametrize("body", [fails_wordlessly, fails_wordlessly_later, declares_wordlessly])
+async def test_an_error_without_a_text_fails_its_component_and_nothing_else(bench, table, body):
+    handler = bench.exception_handler = Handler()
+
+    async def main():
+        await coco.mount(sub("a"), body, table)
+
+    with table.failing("before", error=Wordless()):
+        update = bench.start(main)
+        await asyncio.wait_for(update.result(), 30)
+
+    assert [type(error) for error in handler.errors] == [Wordless]
+    count, failures = update.failures
+    assert count == 1
+    assert failures[0].message == "Wordless (its text can't be had: Failure)"
+
+
+task: contextvars.ContextVar[str] = contextvars.ContextVar("task", default="none")
+
+
+def fails_at_once(_table):
+    raise Failure
+
+
+async def fails_later(_table):
+    raise Failure
+
+
+async def declares_what_has_no_record(table):
+    table.declare("k", object())
+
+
+async def declares(table):
+    table.declare("k", 1)
+
+
+@pytest.mark.parametrize(
+    "body", [fails_at_once, fails_later, declares_what_has_no_record, declares]
+)
+async def test_what_is_logged_knows_the_context_of_the_update(bench, table, body):
+    seen: list[str] = []
+
+    def note(record):
+        if record.levelno == logging.ERROR:
+            seen.append(task.get())
+        return True
+
+    logger = logging.getLogger("cocoindex.engine")
+    logger.addFilter(note)
+    token = task.set("nightly")
+    try:
+        with table.failing("before"):
+            await bench.run(lambda: coco.mount(sub("a"), body, table))
+    finally:
+        task.reset(token)
+        logger.removeFilter(note)
+    assert seen == ["nightly"]

@@ -55,6 +55,22 @@ class TestMountEach:
         await bench.run(body)
         assert table.take() == [("put", 4, 4)]
 
+    async def test_one_argument_without_a_memo_key_fails_one_item(self, bench, ran):
+        @coco.fn(memo=True)
+        async def body(value: memoryview) -> None:
+            ran(value.tobytes().decode())
+
+        async def main():
+            views = [memoryview(text) for text in (b"a", b"b", b"c")]
+            views[1].release()
+            await coco.mount_each(sub("e"), body, enumerate(views))
+
+        failed: list[str] = []
+        bench.exception_handler = lambda _, context: failed.append(context.stable_path)
+        await bench.run(main)
+        assert ran.take() == ["a", "c"]
+        assert failed == ['/"e"/1']
+
 
 class TestMap:
     async def test_results_come_in_input_order(self, bench):

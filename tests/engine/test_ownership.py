@@ -363,6 +363,36 @@ async def test_of_new_components_that_come_together_one_owns_what_two_declare(be
     assert set(table.rows.values()) == losers
 
 
+async def declares_all(table, value, *keys):
+    for key in keys:
+        table.declare(key, value)
+
+
+@pytest.mark.parametrize("count", [1, 2000])
+async def test_one_owns_what_a_new_component_and_one_of_another_kind_declare(
+    bench, table, caplog, count
+):
+    """Of a kind whose owner rows are not read with those of the others: known, or large."""
+    known = count == 1
+    keys = [f"k{n}" for n in range(count)]
+
+    async def first():
+        if known:
+            await coco.mount(sub("old"), declares_all, table, 1, "own")
+
+    async def both():
+        await coco.mount(sub("old"), declares_all, table, 1, "own", *keys)
+        await coco.mount(sub("new"), declares_all, table, 2, keys[-1])
+
+    await bench.run(first)
+    await bench.run(both)
+
+    assert "is declared by two components in one run" in caplog.text
+    assert table.rows[keys[-1]] == 2
+    await bench.run(lambda: coco.mount(sub("new"), declares_all, table, 2, keys[-1]))
+    assert table.rows == {keys[-1]: 2}
+
+
 async def test_a_store_that_cannot_tell_owners_fails_the_components_that_ask(
     bench, table, monkeypatch, caplog
 ):

@@ -187,7 +187,10 @@ def _background_ended(child: Execution, ready: Ready | None, error: BaseExceptio
         _handle(child).finished()
         _end(child, None)
     else:  # on a lane, since exception handlers may wait
-        child.run.lanes.put(lambda child, _: _fail(child, error), child, child.context)
+        context = child.context
+        if context is None:  # the present one is that of a sink, or of nobody
+            context = child.run.context.copy()
+        child.run.lanes.put(lambda child, _: _fail(child, error), child, context)
 
 
 def _handle(child: Execution) -> ComponentMountHandle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterator
+from contextvars import copy_context
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,6 +96,8 @@ class Run:
         self.context_provider = context_provider
         self.sinks = sinks
         self.handlers = handlers
+        self.context = copy_context()
+        """Of whoever has started it, for what belongs to no body any more."""
         self.stats = StatsGroup()
         self.planned_actions: list[Any] = []
         self.withheld: list[tuple[str, int, int]] = []
@@ -253,7 +256,7 @@ class Run:
     def note_failure(self, path: str, processor: str, error: BaseException) -> None:
         self.failure_count += 1
         if len(self.failures) < MAX_FAILURES_KEPT:
-            self.failures.append(Failure(path, processor, f"{type(error).__name__}: {error}"))
+            self.failures.append(Failure(path, processor, _text_of(error)))
 
     def report_cancelled(self) -> None:
         """The run has come to its end: whoever was cancelled in it has failed."""
@@ -331,6 +334,14 @@ class Run:
         for applying in list(self.app.in_flight.values()):
             if applying.run is self:  # else this one has not begun, and waits for another
                 applying.cancel()
+
+
+def _text_of(error: BaseException) -> str:
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {error}"
+    except Exception as raised:  # noqa: BLE001 - of the error's own class; a failure must end well
+        return f"{kind} (its text can't be had: {type(raised).__name__})"
 
 
 __all__ = ["Failure", "Run", "RunOptions"]

@@ -38,15 +38,19 @@ class Siblings:
         self, keys: tuple[StableKey, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> CallKey | None:
         """The key of a child's call; None if it has none, as its probe will find, too."""
-        key = self._function.plain_call_key(args, kwargs)
-        if key is not None:
-            return key
+        function = self._function
+        try:
+            return function.plain_call_key(args, kwargs) or self._asked_key(keys, args, kwargs)
+        except Exception:  # noqa: BLE001 - found again, and reported, by the child's own execution
+            return None
+
+    def _asked_key(
+        self, keys: tuple[StableKey, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> CallKey:
         self._scope.subpath = keys
         token = enter(self._scope)
         try:
             return self._function.call_key(args, kwargs)
-        except Exception:  # noqa: BLE001 - found again, and reported, by the child's own execution
-            return None
         finally:
             leave(token)
 

@@ -97,7 +97,7 @@ class Submit:
         self._is_known = execution.place.is_fresh and len(declared) <= MOST_KEYS_AHEAD
         return declared.owner_keys() if self._is_known else ()
 
-    def __call__(self, taken: AbstractSet[bytes] | None) -> None:
+    def __call__(self, taken: set[bytes] | None) -> None:
         run = self._execution.run
         try:
             run.check_not_cancelled()
@@ -112,10 +112,12 @@ class Submit:
             else:
                 applying.start()
 
-    def _begin(self, taken: AbstractSet[bytes] | None) -> Applying | None:
+    def _begin(self, taken: set[bytes] | None) -> Applying | None:
         execution = self._execution
         reach(BEFORE_PRECOMMIT, execution)
         self._keep(self._plan(taken if self._is_known else None))
+        if taken is not None and not self._is_known:
+            taken.update(key for key, _ in self._submission.extra_rows or ())
         return begin_now(execution.run, self._submission, self, where=execution)
 
     async def _apply_patiently(self, _: object) -> None:

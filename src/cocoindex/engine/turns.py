@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 from collections import Counter, deque
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,10 +23,11 @@ if TYPE_CHECKING:
 class Step(Protocol):
     """What is left to do with a component, in one go."""
 
-    def __call__(self, taken: AbstractSet[bytes] | None) -> None:
+    def __call__(self, taken: set[bytes] | None) -> None:
         """Do it. Raises nothing, and asks whether the run was cancelled.
 
         ``taken``: of the rows in :meth:`rows_to_read`, all that may exist; if that is known.
+        A step that writes rows which it has not told of adds them, for those after it.
         """
 
     def rows_to_read(self) -> Sequence[bytes]:
@@ -73,7 +73,7 @@ class Turn:
                     return
         self._is_due = False
 
-    def _do_next(self, taken: AbstractSet[bytes] | None) -> None:
+    def _do_next(self, taken: set[bytes] | None) -> None:
         context, step = self._steps.popleft()
         context.run(step, taken)
 

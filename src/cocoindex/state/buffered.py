@@ -170,6 +170,7 @@ class BufferedSection(ABC):
     """See :class:`cocoindex.state.base.Section`."""
 
     _is_read_only = False
+    """Whether :meth:`_check_writable` refuses every batch."""
 
     def __init__(self, store: BufferedStore, name: str) -> None:
         self._store = store

@@ -186,6 +186,7 @@ class _PostgresSection(BufferedSection):
 
     def __init__(self, store: PostgresStore, name: str) -> None:
         super().__init__(store, name)
+        self._is_read_only = store.read_only
         self._fence = Fence(name)
         self._mirror: Mirror | None = None
 
@@ -271,7 +272,7 @@ class _PostgresSection(BufferedSection):
         return _SectionLease(self)
 
     def _check_not_read_only(self) -> None:
-        if self._store.read_only:
+        if self._is_read_only:
             raise StoreError(f"the state store at {self._store.location} is open read-only")
 
 
