@@ -324,3 +324,27 @@ async def test_what_is_logged_knows_the_context_of_the_update(bench, table, body
         task.reset(token)
         logger.removeFilter(note)
     assert seen == ["nightly"]
+
+
+async def test_a_failure_that_many_share_has_one_traceback_in_the_log(bench, caplog):
+    def fail(_context, _actions):
+        raise ConnectionError("the server is gone")
+
+    sink = coco.TargetActionSink.from_fn(fail)
+
+    class Handler:
+        def reconcile(self, key, desired, previous, may_be_missing, /):
+            return coco.TargetReconcileOutput(key, sink, 1)
+
+    provider = coco.register_root_target_states_provider("tests/shared_failure", Handler())
+
+    async def one(key):
+        coco.declare_target_state(provider.target_state(key, 1))
+
+    async def main():
+        await coco.mount_each(one, ((key, key) for key in range(20)))
+
+    await bench.run(main)
+
+    assert caplog.text.count("failed: the server is gone") == 20
+    assert caplog.text.count("Traceback") < 5

@@ -43,16 +43,23 @@ async def exception_handler(handler: ExceptionHandler) -> AsyncIterator[None]:
 
 
 async def route(
-    chain: HandlerChain | None, error: BaseException, context: ExceptionContext
+    chain: HandlerChain | None,
+    error: BaseException,
+    context: ExceptionContext,
+    *,
+    is_told: bool = False,
 ) -> BaseException | None:
-    """Pass ``error`` along the chain; return what nobody swallowed."""
+    """Pass ``error`` along the chain; return what nobody swallowed.
+
+    ``is_told``: the log has its traceback already.
+    """
     if chain is None:
         _logger.error(
             "component %s (%s) failed: %s",
             context.stable_path,
             context.processor_name or "<unknown>",
             error,
-            exc_info=error,
+            exc_info=None if is_told else error,
         )
         return None
     original = error
@@ -75,8 +82,9 @@ async def route_in_run(
     run: Run, chain: HandlerChain | None, error: BaseException, context: ExceptionContext
 ) -> BaseException | None:
     """:func:`route`, where an interrupt that a handler raises must not reach the event loop."""
+    is_told, run.last_failure = run.last_failure is error, error  # of a sink, for many components
     try:
-        return await route(chain, error, context)
+        return await route(chain, error, context, is_told=is_told)
     except asyncio.CancelledError:
         return None
     except (KeyboardInterrupt, SystemExit) as interrupt:

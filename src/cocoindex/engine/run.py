@@ -103,6 +103,8 @@ class Run:
         self.withheld: list[tuple[str, int, int]] = []
         self.failures: list[Failure] = []
         self.failure_count = 0
+        self.last_failure: BaseException | None = None
+        """What a component has failed with that was told of last."""
         self.delete_error: BaseException | None = None
         """Why a drop could not delete everything: its first failure."""
         self.spoiled: set[int] = set()
