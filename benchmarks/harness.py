@@ -222,21 +222,31 @@ class Sample(NamedTuple):
 def interleave(
     name: str, cases: Sequence[Case], sides: Mapping[str, str], rounds: int
 ) -> Iterator[Sample]:
-    """Let each side do each case in a fresh folder, in turns, the first mover alternating."""
-    for number in range(rounds):
-        order = list(sides) if number % 2 == 0 else list(sides)[::-1]
-        for case in cases:
-            if number >= case.rounds:
-                continue
-            for side in order:
-                yield from run_case(name, case, side, sides[side])
-            note(f"{name}: {case.title}: round {number + 1} of {min(rounds, case.rounds)}")
+    """Let each side do each case in a fresh folder, in turns, the first mover alternating.
+
+    The folders go in the end only: creating files takes longer for a while after many were deleted.
+    """
+    folders: list[pathlib.Path] = []
+    try:
+        for number in range(rounds):
+            order = list(sides) if number % 2 == 0 else list(sides)[::-1]
+            for case in cases:
+                if number >= case.rounds:
+                    continue
+                for side in order:
+                    folders.append(fresh_folder(f"{name}-{len(folders)}-{side}"))
+                    yield from run_case(name, case, side, sides[side], folders[-1])
+                note(f"{name}: {case.title}: round {number + 1} of {min(rounds, case.rounds)}")
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_case(name: str, case: Case, side: str, python: str) -> Iterator[Sample]:
+def run_case(
+    name: str, case: Case, side: str, python: str, folder: pathlib.Path
+) -> Iterator[Sample]:
     """All phases of one case, one process each."""
     workload = load(name)
-    folder = fresh_folder(f"{name}-{side}")
     for phase in case.phases:
         workload.prepare(folder, phase, case.size)
         if workload.measure is not None and side != FLOOR:
@@ -249,7 +259,6 @@ def run_case(name: str, case: Case, side: str, python: str) -> Iterator[Sample]:
             workload.verify(folder, phase, case.size)
             figures["store"] = disk_use(store(folder))
         yield Sample(side, case.title, phase, figures)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def fresh_folder(name: str) -> pathlib.Path:

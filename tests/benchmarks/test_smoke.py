@@ -26,7 +26,7 @@ def harness(monkeypatch, tmp_path):
 def run(harness, name, number=0, side="this"):
     """Phase -> (bodies run, actions applied), of one case of a workload."""
     case = harness.load(name).cases("tiny")[number]
-    samples = harness.run_case(name, case, side, sys.executable)
+    samples = harness.run_case(name, case, side, sys.executable, harness.fresh_folder(name))
     return {
         sample.phase: tuple(int(sample.figures.get(key, 0)) for key in ("bodies", "actions"))
         for sample in samples
@@ -182,9 +182,10 @@ def test_profiling_prints_the_top_functions_of_a_phase():
 @pytest.mark.parametrize("name", ["files", "rows", "startup"])
 def test_floors_of_their_own_run_in_all_phases(harness, name):
     case = harness.load(name).cases("tiny")[0]
+    folder = harness.fresh_folder(name)
     timed = {
         sample.phase
-        for sample in harness.run_case(name, case, harness.FLOOR, sys.executable)
+        for sample in harness.run_case(name, case, harness.FLOOR, sys.executable, folder)
         if "seconds" in sample.figures
     }
     imports = {"import", "import, make an app"}  # of which all is avoidable
