@@ -250,7 +250,7 @@ class Run:
     def note_failure(self, path: str, processor: str, error: BaseException) -> None:
         self.failure_count += 1
         if len(self.failures) < MAX_FAILURES_KEPT:
-            self.failures.append(Failure(path, processor, f"{type(error).__name__}: {error}"))
+            self.failures.append(Failure(path, processor, _told(error)))
 
     def warn_once(self, key: Any, message: str, *args: object) -> None:
         if key not in self._warned:
@@ -319,6 +319,13 @@ class Run:
         for applying in list(self.app.in_flight.values()):
             if applying.run is self:  # else this one has not begun, and waits for another
                 applying.cancel()
+
+
+def _told(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - of a user's __str__: what has failed must end all the same
+        return f"{type(error).__name__} (its text can't be told)"
 
 
 __all__ = ["Failure", "Run", "RunOptions"]
