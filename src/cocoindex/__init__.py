@@ -11,6 +11,7 @@ smallest set of inserts, updates and deletes, safely across crashes::
 """
 
 import gc as _gc
+import os as _os
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
@@ -197,11 +198,28 @@ def _load(home: str) -> object:
     """Import a module without looking for garbage: what is loaded is none."""
     if not _gc.isenabled():  # so that of several threads each one that turns it off turns it on
         return _import_module(f"{__name__}.{home}")
+    global _is_paused  # noqa: PLW0603 - as the collector is
+    _is_paused = True
     _gc.disable()
     try:
         return _import_module(f"{__name__}.{home}")
     finally:
         _gc.enable()
+        _is_paused = False
+
+
+_is_paused = False
+"""Whether the garbage collector is off because of a load."""
+
+
+def _resume() -> None:
+    """In a forked child, where the thread that was loading does not exist."""
+    if _is_paused:
+        _gc.enable()
+
+
+if hasattr(_os, "register_at_fork"):
+    _os.register_at_fork(after_in_child=_resume)
 
 
 if not TYPE_CHECKING:  # which would take any name for a public one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import pydoc
 from collections.abc import Callable
 from importlib import import_module
@@ -243,6 +244,38 @@ except ImportError:
 
 def test_garbage_is_not_looked_for_while_a_name_is_loaded(run_python: Callable[..., str]) -> None:
     assert run_python(_WITHOUT_COLLECTING) == "True\n"
+
+
+_FORKED_MEANWHILE = """
+import gc, os, threading
+import cocoindex
+
+loading, forked = threading.Event(), threading.Event()
+
+def load(name, load=cocoindex._import_module):
+    loading.set()  # no lock of the import system is held, for which a fork would wait
+    forked.wait()
+    return load(name)
+
+cocoindex._import_module = load
+thread = threading.Thread(target=lambda: cocoindex.App)
+thread.start()
+loading.wait()
+assert not gc.isenabled()
+child = os.fork()
+if not child:
+    os._exit(not gc.isenabled())
+forked.set()
+thread.join()
+print(os.waitpid(child, 0)[1], gc.isenabled())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_while_a_name_is_loaded_looks_for_garbage(
+    run_python: Callable[..., str],
+) -> None:
+    assert run_python(_FORKED_MEANWHILE) == "0 True\n"
 
 
 def test_names_not_used_yet_are_listed_pickled_and_star_imported(

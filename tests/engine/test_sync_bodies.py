@@ -156,6 +156,30 @@ class TestEnds:
         (failure,) = errors
         assert error in (type(failure), type(failure.__cause__))
 
+    async def test_an_error_without_a_text_is_one_all_the_same(self, bench, errors, decorated):
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError("no text")
+
+        @decorated
+        def body(n: int) -> None:
+            raise Mute
+
+        await asyncio.wait_for(bench.run(lambda: each(body, 3)), WAIT)
+        assert [type(error) for error in errors] == [Mute] * 3
+
+    async def test_a_value_that_cannot_be_looked_at_is_a_failure(self, bench, errors):
+        class Proxy:
+            @property
+            def __class__(self) -> type:
+                raise RuntimeError("nothing behind it")
+
+        def body(n: int) -> Proxy:
+            return Proxy()
+
+        await asyncio.wait_for(bench.run(lambda: each(body, 3)), WAIT)
+        assert [str(error) for error in errors] == ["nothing behind it"] * 3
+
     async def test_a_mount_that_is_not_awaited_is_noticed(self, bench, errors):
         def child() -> None: ...
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from cocoindex.engine.run import Run
 
 
+MOST_HANDLERS = 4096
+"""Handlers remembered at a time."""
+
+
 class _Handler(NamedTuple):
     """How the items of a group are deleted, by whichever component they are tracked."""
 
@@ -63,6 +67,8 @@ class Clearing:
             handler = _Handler(None, 0, group)
         else:
             return None  # its container tells, while that is there
+        if len(self._handlers) >= MOST_HANDLERS:  # of containers that are gone: soon met no more
+            self._handlers.clear()
         return self._handlers.setdefault(group.group_key, handler)
 
     def _ask(self, handler: _Handler, group: ItemGroup, by_sink: list[SinkActions]) -> bool:

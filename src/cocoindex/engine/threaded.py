@@ -35,10 +35,13 @@ class ThreadedBody:
     A job of the worker pool. What has to wait after the body, as it hardly ever does, gets a lane.
     """
 
-    __slots__ = ("_execution", "_then", "context", "is_wanted")
+    __slots__ = ("_execution", "_is_awaitable", "_then", "context", "is_wanted")
 
     def __init__(self, execution: Execution, context: Context, then: Then) -> None:
         self._execution = execution
+        self._is_awaitable = False
+        """Whether the body's value comes from a lambda or plain wrapper around an async function.
+        """
         self._then = then
         self.context = context
         self.is_wanted = True
@@ -79,8 +82,13 @@ class ThreadedBody:
         function, args, kwargs = execution.function, execution.args, execution.kwargs
         token = enter(execution.scope)
         try:
-            # Cancelled just now? Then the arguments may be gone.
-            return function.invoke_here(args, kwargs) if self.is_wanted else None
+            if not self.is_wanted:  # cancelled just now: the arguments may be gone
+                return None
+            value = function.invoke_here(args, kwargs)
+            if value is not None and not function.is_async:
+                # Here, where what it raises is the body's: looking at a proxy runs its code.
+                self._is_awaitable = inspect.isawaitable(value)
+            return value
         finally:
             leave(token)
 
@@ -124,12 +132,11 @@ class ThreadedBody:
             execution.has_below
             or execution.declarations.has_containers
             or (execution.memo is not None and execution.memo.asks_states)
-            or (value is not None and self._is_awaited(value))
+            or self._is_awaited(value)
         )
 
     def _is_awaited(self, value: Any) -> bool:
-        """Whether it comes from a lambda or plain wrapper around an async function."""
-        return not self._execution.function.is_async and inspect.isawaitable(value)
+        return value is not None and self._is_awaitable  # without one, it was left behind
 
     async def _end_patiently(self, _: Context, value: Any, error: BaseException | None) -> None:
         try:

@@ -32,6 +32,10 @@ MANY_JOBS = 4
 """Jobs of which a loop waits for the end, or for as long as Python lets a busy thread run."""
 
 
+LONGEST_WAIT = 0.005
+"""Seconds; shorter where Python switches between threads sooner."""
+
+
 class Job(Protocol):
     """A call on its way to a thread and back."""
 
@@ -127,7 +131,7 @@ class _Port:
         """Deliver what arrives until ``gate`` opens, but don't wait for long."""
         self._is_told = True
         try:
-            gate.acquire(timeout=sys.getswitchinterval())
+            gate.acquire(timeout=min(sys.getswitchinterval(), LONGEST_WAIT))
         finally:
             self._deliver()
 

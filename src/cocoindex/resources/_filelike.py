@@ -253,10 +253,12 @@ class FileLike(ABC, Generic[ResolvedPath]):
         """:meth:`content_fingerprint`, if that needs no I/O."""
         if known[2] is not None:
             return known[2]
-        content = self._cached()
-        if content is not None and self._fingerprint is None:
+        content, compute = self._cached(), type(self)._compute_content_fingerprint
+        if content is None or compute is not FileLike._compute_content_fingerprint:
+            return None
+        if self._fingerprint is None:
             self._fingerprint = fingerprint_bytes(content)
-        return None if content is None else self._fingerprint
+        return self._fingerprint
 
     def _outcome(
         self, known: _Facts, prev: FileState | None, fingerprint: bytes

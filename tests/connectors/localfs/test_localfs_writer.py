@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,54 @@ def test_each_of_many_files_is_synced_before_it_gets_its_name(
     writer.apply(*(writer.write(str(n), options=Options()) for n in range(20)))
     assert sorted(synced) == sorted(p.stat().st_ino for p in root.iterdir())
     assert len(synced) == 20
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_where_threads_cannot_be_started_fewer_wait_for_the_disk(
+    writer: Writer, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def start_some(thread: threading.Thread) -> None:
+        if len(started) == most:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    def sync(fd: int) -> None:
+        if os.fstat(fd).st_size == len(b"bad"):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    monkeypatch.setattr(_files, "_sync_content", sync)
+    names = [str(n) for n in range(150)]
+    actions = [writer.write(n, b"fine", options=Options()) for n in names]
+    actions[77] = writer.write("77", b"bad", options=Options())
+    with pytest.raises(OSError, match="root/77"):
+        writer.apply(*actions)
+    assert writer.tree_now().keys() == {*names} - {"77"}
+
+
+@pytest.mark.parametrize("per_directory", [1, 3, 64, 300])
+def test_files_and_their_directories_are_few_at_a_time(
+    writer: Writer, per_directory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path("/proc/self/fd")
+    if not opened.is_dir():
+        pytest.skip("nobody tells what is open")
+    before = len([*opened.iterdir()])
+    most = 0
+
+    def sync(fd: int) -> None:
+        nonlocal most
+        most = max(most, len([*opened.iterdir()]) - before)
+
+    monkeypatch.setattr(_files, "_sync_content", sync)
+    names = [f"d{n // per_directory}/{n}" for n in range(300)]
+    writer.apply(*(writer.write(n, options=Options(), create_parents=True) for n in names))
+    assert {n for n, content in writer.tree_now().items() if content} == {*names}
+    assert most < 75  # each of the threads looks by one more
 
 
 @pytest.mark.parametrize("count", [3, 20])

@@ -75,7 +75,13 @@ def _synced(temps: list[_Temp], failures: list[Failure], pool: Executor) -> list
     if len(temps) <= WAITERS:
         return _each(_Temp.sync, failures, temps)
     shares = [temps[at::WAITERS] for at in range(WAITERS)]
-    return list(chain.from_iterable(pool.map(partial(_each, _Temp.sync, failures), shares)))
+    before = len(failures)
+    try:
+        return list(chain.from_iterable(pool.map(partial(_each, _Temp.sync, failures), shares)))
+    except RuntimeError:  # the system allows no more threads, or the process ends
+        pool.shutdown(cancel_futures=True)  # no other thread may have them now
+        del failures[before:]
+        return _each(_Temp.sync, failures, temps)
 
 
 class _Temp:

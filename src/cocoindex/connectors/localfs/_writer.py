@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import groupby
@@ -35,8 +35,10 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_AT_A_TIME: Final = 64
-"""Files that are open while the disk is waited for, each maybe with a directory of its own."""
+_MOST_OPEN: Final = 65
+"""Files that are open while the disk is waited for, and the directories that they are in. Some
+systems let a process have 256, and others in it need some, too.
+"""
 # Where one of these meets a path, nothing of ours is there. Systems differ in what they call
 # a link that must not be followed.
 _LINK: Final = frozenset({errno.ENOTDIR, errno.ELOOP, getattr(errno, "EMLINK", errno.ELOOP)})
@@ -153,11 +155,9 @@ class _Batch:
 
     def write(self, actions: list[EntryAction]) -> None:
         first, twins = _without_twins(actions)
-        # Those of one directory together: each one that is written to at a time is open.
-        ordered = [action for *_, group in _by_directory(first) for action in group]
         with ThreadPoolExecutor(WAITERS, "cocoindex-localfs") as pool:
-            for start in range(0, len(ordered), _AT_A_TIME):
-                self._write_some(ordered[start : start + _AT_A_TIME], pool)
+            for portion in _portions(_by_directory(first)):
+                self._write_some(portion, pool)
             for action in twins:
                 self._write_some([action], pool)
 
@@ -324,6 +324,22 @@ def _by_directory(actions: list[EntryAction]) -> list[_Group]:
         key = (action.tree, parent_of(action.path), action.create_parents)
         groups.setdefault(key, []).append(action)
     return [(tree, parent, group) for (tree, parent, _), group in groups.items()]
+
+
+def _portions(groups: list[_Group]) -> Iterator[list[EntryAction]]:
+    """All files, as many at a time as may be open with their directories."""
+    portion: list[EntryAction] = []
+    left = _MOST_OPEN
+    for *_, actions in groups:
+        left -= 1
+        for action in actions:
+            if left <= 0:
+                yield portion
+                portion, left = [], _MOST_OPEN - 1
+            portion.append(action)
+            left -= 1
+    if portion:
+        yield portion
 
 
 def _depth(action: EntryAction) -> int:
