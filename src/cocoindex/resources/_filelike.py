@@ -253,8 +253,9 @@ class FileLike(ABC, Generic[ResolvedPath]):
         """:meth:`content_fingerprint`, if that needs no I/O."""
         if known[2] is not None:
             return known[2]
-        content, compute = self._cached(), type(self)._compute_content_fingerprint
-        if content is None or compute is not FileLike._compute_content_fingerprint:
+        content, kind = self._cached(), type(self)
+        own = FileLike._compute_content_fingerprint
+        if content is None or kind._compute_content_fingerprint is not own:  # noqa: SLF001 - ours
             return None
         if self._fingerprint is None:
             self._fingerprint = fingerprint_bytes(content)
