@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -115,7 +116,7 @@ class AnnotatedKey(Seen):
 
 
 def _register(handler: Any) -> coco.TargetStateProvider[Any, Any, Any]:
-    return coco.register_root_target_states_provider(f"test/handlers/{id(handler)}", handler)
+    return coco.register_root_target_states_provider(f"test/handlers/{uuid.uuid4()}", handler)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import uuid
 
 import pytest
 
@@ -50,7 +51,7 @@ class Handler:
 def declaring(world, kind="from_fn"):
     """A main function that declares what it is given, in a component of its own."""
     apply = world.write if kind == "from_fn" else world.write_async
-    name = f"tests/at_the_end/{id(world)}"
+    name = f"tests/at_the_end/{uuid.uuid4()}"
     provider = coco.register_root_target_states_provider(name, Handler(apply, kind))
 
     async def one(value):

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from enum import IntEnum
 from functools import lru_cache
+from operator import itemgetter
 from struct import Struct as Packing
 from typing import TYPE_CHECKING, Final
 
@@ -71,6 +72,7 @@ _KIND: Final = 0x0F
 _KINDS: Final = frozenset(NodeKind)
 COMPONENT: Final = int(NodeKind.COMPONENT)
 DIRECTORY: Final = int(NodeKind.DIRECTORY)
+_PACKED_ID: Final = itemgetter(slice(1, None))
 _NODE_HEADS: Final = {
     head: (head & _KIND, bool(head & HAS_CHILDREN)) for head in range(256) if head & _KIND in _KINDS
 }
@@ -116,12 +118,27 @@ def kind_of(value: bytes) -> int:
     return value[0] & _KIND
 
 
-def check_nodes(values: Collection[bytes]) -> None:
-    """Raise what decoding these existence rows would raise, but decode none of them."""
+def decode_node_below(parent_id: int, value: bytes) -> Node:
+    """The same for a child of a node. It is younger than that; else a search could go in circles.
+
+    Raises:
+        StoreFormatError: the row is damaged.
+    """
+    node = decode_node(value)
+    if node.id <= parent_id:
+        raise StoreFormatError(
+            f"an existence row is damaged: {node.id} below {parent_id}. {DAMAGED}"
+        )
+    return node
+
+
+def check_nodes(parent_id: int, values: Collection[bytes]) -> None:
+    """Raise what decoding these children of a node would raise, but decode none of them."""
     sizes = {len(value) for value in values}
-    if not sizes <= {NODE_SIZE} or not _KINDS.issuperset({kind_of(value) for value in values}):
+    is_sound = sizes <= {NODE_SIZE} and _KINDS.issuperset({kind_of(value) for value in values})
+    if not is_sound or min(map(_PACKED_ID, values), default=b"\xff") <= pack_id(parent_id):
         for value in values:
-            decode_node(value)
+            decode_node_below(parent_id, value)
 
 
 State = tuple[int, bytes | None]

@@ -266,7 +266,7 @@ def _bury_children(run: Run, component_id: int, node: Node) -> WritableBatch:
     while pending:
         level_id, path = pending.pop()
         for row_key, value in run.app.section.scan(rows.existence_prefix(level_id)):
-            key, child = rows.child_key(row_key), rows.decode_node(value)
+            key, child = rows.child_key(row_key), rows.decode_node_below(level_id, value)
             if not child.is_live:
                 continue
             batch += removal_rows(component_id, Removed(level_id, key, child, path + key))

@@ -175,7 +175,7 @@ class MountTree:
             return Level(node.id, {})
         found = self._app.section.scan(rows.existence_prefix(node.id))
         stored = {rows.child_key(key): value for key, value in found}
-        rows.check_nodes(stored.values())
+        rows.check_nodes(node.id, stored.values())
         return Level(node.id, stored)
 
     def _root_level(self) -> Level:
@@ -335,7 +335,7 @@ def hollow_rows(section: Section, node_id: int) -> Batch | None:
         if section.get(rows.tracking_key(node_id)) is not None:
             return None  # a component once, and its records are still to be deleted
         for row_key, value in section.scan(rows.existence_prefix(node_id)):
-            node = rows.decode_node(value)
+            node = rows.decode_node_below(node_id, value)
             if node.is_component:
                 return None
             batch += [(row_key, None), (rows.node_key(node.id), None)]

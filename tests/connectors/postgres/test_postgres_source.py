@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import tracemalloc
+import uuid
 from typing import NamedTuple
 
 import asyncpg
@@ -332,7 +333,7 @@ class Run:
         self.folder = folder
         self.source = PgTableSource(pool, table_name="items", **options)
         self.worked = Log()
-        self.target = MemoryTarget(f"source/{id(self)}")
+        self.target = MemoryTarget(f"source/{uuid.uuid4()}")
 
     async def __call__(self):
         worked, target, source = self.worked, self.target, self.source
