@@ -92,8 +92,6 @@ class Submit:
         """The owner rows that the plan asks the store for, if these are known, and not too many."""
         execution = self._execution
         declared = execution.declarations
-        if declared is NO_DECLARATIONS:
-            return ()
         self._is_known = execution.place.is_fresh and len(declared) <= MOST_KEYS_AHEAD
         return declared.owner_keys() if self._is_known else ()
 
