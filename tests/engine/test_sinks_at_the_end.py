@@ -28,8 +28,8 @@ class World:
     async def write_async(self, _context, actions):
         self.begun.set()
         try:
-            while not self.may_go_on.is_set():
-                await asyncio.sleep(0.001)
+            if not self.may_go_on.is_set():
+                await asyncio.Event().wait()
         except asyncio.CancelledError:
             self.was_cancelled = True
             raise

@@ -62,8 +62,6 @@ WRITE_SECONDS = 1.0
 PAGE = 128
 """Nodes that are read at once, with their tracking rows."""
 
-# Of an enumeration, each look at a member takes as long as all else about a fault point.
-
 
 async def delete_everything(run: Run) -> None:
     """Delete all target states that the app tracks.

@@ -21,6 +21,7 @@ import contextlib
 import os
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -78,12 +79,12 @@ class _AwaitedCall:
             self.future.set_exception(error)
 
 
-class Pool:
+class Pool(ABC):
     """Where synchronous user code runs."""
 
+    @abstractmethod
     def start(self, job: Job) -> None:
         """Run ``job`` on a worker; it belongs to the running loop."""
-        raise NotImplementedError
 
     def submit(self, context: Context, call: Callable[[], Any]) -> asyncio.Future[Any]:
         """Run ``call`` on a worker within ``context``; the future belongs to the running loop."""
